@@ -1,0 +1,184 @@
+"""System checks: every bad setting is named, with its alias, key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from django_multipay.conf import DEFAULTS, conf
+from django_multipay.enums import Capability, WebhookTrust
+from django_multipay.exceptions import ProviderConfigurationError
+from django_multipay.providers.base import Provider
+from django_multipay.registry import build
+
+
+@register(Tags.compatibility)
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """E001 to E004: the shape of ``MULTIPAY`` and each provider's options."""
+    raw = conf.raw
+    if not isinstance(raw, Mapping):
+        return [
+            Error(
+                "MULTIPAY must be a dict.",
+                hint="Write MULTIPAY = {'PROVIDERS': {…}}.",
+                id="multipay.E001",
+            )
+        ]
+    found: list[CheckMessage] = [
+        Error(
+            f"MULTIPAY[{name!r}] is unknown.",
+            hint=f"Remove it or use one of: {', '.join(DEFAULTS)}.",
+            id="multipay.E001",
+        )
+        for name in sorted(set(raw) - set(DEFAULTS), key=str)
+    ]
+    found += _check_site_url(raw.get("SITE_URL"))
+    found += _check_keys(raw.get("ENCRYPTION_KEYS"))
+    providers = raw.get("PROVIDERS", {})
+    if not isinstance(providers, Mapping):
+        return [
+            *found,
+            Error(
+                "MULTIPAY['PROVIDERS'] must be a dict of alias to account.",
+                hint="Write {'eximbay': {'BACKEND': '…', 'OPTIONS': {…}}}.",
+                id="multipay.E001",
+            ),
+        ]
+    for alias in providers:
+        found += _check_provider(alias)
+    return found
+
+
+def _check_site_url(value: object) -> list[CheckMessage]:
+    if value is None:
+        return []
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if (
+        parts
+        and parts.scheme in {"http", "https"}
+        and parts.netloc
+        and parts.path in {"", "/"}
+        and not (parts.query or parts.fragment)
+    ):
+        return []
+    return [
+        Error(
+            f"MULTIPAY['SITE_URL'] is {value!r}, which is no origin.",
+            hint="Use scheme and host only, such as 'https://shop.example', or None.",
+            id="multipay.E002",
+        )
+    ]
+
+
+def _check_keys(value: object) -> list[CheckMessage]:
+    if value is None:
+        return []
+    if (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and value
+        and all(isinstance(key, str) and len(key) >= 16 for key in value)
+    ):
+        return []
+    return [
+        Error(
+            "MULTIPAY['ENCRYPTION_KEYS'] must be a list of texts of 16 characters "
+            "or more.",
+            hint="Make one with django.core.management.utils.get_random_secret_key(); "
+            "the first encrypts, all decrypt.",
+            id="multipay.E003",
+        )
+    ]
+
+
+def _check_provider(alias: object) -> list[CheckMessage]:
+    if not isinstance(alias, str) or not alias.replace("_", "a").replace(
+        "-", "a"
+    ).isalnum():
+        return [
+            Error(
+                f"MULTIPAY['PROVIDERS'][{alias!r}] is no usable alias.",
+                hint="Use letters, digits, '-' and '_': it stands in callback URLs.",
+                id="multipay.E004",
+            )
+        ]
+    try:
+        provider = build(alias)
+    except ProviderConfigurationError as error:
+        return [
+            Error(line, hint=_OPTIONS_HINT, id="multipay.E004")
+            for line in str(error).splitlines()
+        ]
+    where = f"MULTIPAY['PROVIDERS'][{alias!r}]"
+    found: list[CheckMessage] = [
+        Error(f"{where}: {problem}", hint=_OPTIONS_HINT, id="multipay.E004")
+        for problem in provider.problems()
+    ]
+    if not _has_proof(provider):
+        found.append(
+            Error(
+                f"{where}: {provider.display_name} can prove no payment.",
+                hint="Give the class a payment inquiry or authentic webhooks.",
+                id="multipay.E005",
+            )
+        )
+    return found
+
+
+_OPTIONS_HINT = "The provider's page in the documentation lists its options."
+
+
+def _has_proof(provider: Provider) -> bool:
+    return (
+        Capability.FETCH in provider.capabilities
+        or provider.webhook_trust
+        in {WebhookTrust.SIGNED, WebhookTrust.SHARED_SECRET}
+    )
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """W001 to W004: what must not go live."""
+    found: list[CheckMessage] = []
+    if check_settings():
+        return found  # The errors come first; they are reported by their own check.
+    for alias in conf.providers:
+        found += [
+            Warning(
+                f"MULTIPAY['PROVIDERS'][{alias!r}]: {problem}", id="multipay.W001"
+            )
+            for problem in build(alias).deploy_problems()
+        ]
+    if conf.site_url.startswith("http:"):
+        found.append(
+            Warning(
+                "MULTIPAY['SITE_URL'] is plain http: callbacks can be read on the way.",
+                hint="Use https.",
+                id="multipay.W002",
+            )
+        )
+    if conf.raw.get("ENCRYPTION_KEYS") is None:
+        found.append(
+            Warning(
+                "MULTIPAY['ENCRYPTION_KEYS'] is not set, so stored secrets depend on "
+                "SECRET_KEY.",
+                hint="Set a key of its own, so that SECRET_KEY can be rotated alone.",
+                id="multipay.W003",
+            )
+        )
+    for alias, database in conf.databases.items():
+        is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
+        mode = (database.get("OPTIONS") or {}).get("transaction_mode")
+        if is_sqlite and str(mode).upper() != "IMMEDIATE":
+            found.append(
+                Warning(
+                    f"DATABASES[{alias!r}]: SQLite is not in IMMEDIATE mode, so "
+                    "concurrent callbacks fail with 'database is locked'.",
+                    hint="Set OPTIONS = {'transaction_mode': 'IMMEDIATE'}.",
+                    id="multipay.W004",
+                )
+            )
+    return found

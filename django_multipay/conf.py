@@ -1,0 +1,57 @@
+"""The only place that reads Django's settings, at each access, never at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+
+DEFAULTS: Mapping[str, Any] = {
+    "PROVIDERS": {},
+    "SITE_URL": None,
+    "ENCRYPTION_KEYS": None,
+}
+
+
+class Conf:
+    """``settings.MULTIPAY`` with its defaults, typed."""
+
+    @property
+    def raw(self) -> Any:
+        """The setting as written, for the system checks."""
+        return getattr(settings, "MULTIPAY", {})
+
+    def _get(self, name: str) -> Any:
+        return self.raw.get(name, DEFAULTS[name])
+
+    @property
+    def providers(self) -> Mapping[str, Any]:
+        """Alias to account: ``{"BACKEND": dotted path, "OPTIONS": {…}}``."""
+        providers: Mapping[str, Any] = self._get("PROVIDERS")
+        return providers
+
+    @property
+    def site_url(self) -> str:
+        """Origin for absolute callback URLs, without a slash; empty: the request's."""
+        return (self._get("SITE_URL") or "").rstrip("/")
+
+    @property
+    def encryption_keys(self) -> Sequence[str]:
+        """The first encrypts, all decrypt; derived from ``SECRET_KEY`` when unset."""
+        keys: Sequence[str] | None = self._get("ENCRYPTION_KEYS")
+        return keys or [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+
+    @property
+    def debug(self) -> bool:
+        """Whether the site runs in Django's debug mode."""
+        return bool(settings.DEBUG)
+
+    @property
+    def databases(self) -> Mapping[str, Mapping[str, Any]]:
+        """Django's ``DATABASES``, for the deploy check."""
+        databases: Mapping[str, Mapping[str, Any]] = settings.DATABASES
+        return databases
+
+
+conf = Conf()

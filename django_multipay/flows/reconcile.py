@@ -1,0 +1,75 @@
+"""Healing: whatever a crash or a lost message left open is found and finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from django_multipay import ledger
+from django_multipay.enums import Verdict
+from django_multipay.exceptions import MultipayError
+from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.sync import sync_if_due
+from django_multipay.flows.webhooks import replay_delivery
+from django_multipay.models import Payment, WebhookDelivery
+
+logger = logging.getLogger("django_multipay.flows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one run of `reconcile` found; with ``dry_run``, what it would do."""
+
+    deliveries: int
+    payments: int
+    notices: int
+    errors: int
+
+
+def reconcile(
+    providers: Sequence[str] | None = None,
+    older_than: timedelta | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> Report:
+    """Apply stored messages, ask about open payments, deliver notices.
+
+    ``providers`` are aliases (None: all), ``older_than`` leaves out younger rows,
+    ``limit`` bounds each of the three (default 500). Never starts a payment. Safe
+    to run many times at once: every row is claimed before it is worked on.
+    """
+    bound = limit or 500
+    deliveries = WebhookDelivery.objects.filter(verdict=Verdict.STORED)
+    payments = Payment.objects.filter(sync_at__lte=ledger.DatabaseNow())
+    if providers is not None:
+        deliveries = deliveries.filter(provider__in=providers)
+        payments = payments.filter(provider__in=providers)
+    if older_than is not None:
+        moment = timezone.now() - older_than
+        deliveries = deliveries.filter(received_at__lte=moment)
+        payments = payments.filter(created_at__lte=moment)
+    stored = list(deliveries.order_by("id")[:bound])
+    due = list(payments.order_by("sync_at")[:bound])
+    if dry_run:
+        return Report(
+            deliveries=len(stored), payments=len(due), notices=0, errors=0
+        )
+    errors = applied = asked = 0
+    for delivery in stored:
+        applied += replay_delivery(delivery) != Verdict.STORED
+    for payment in due:
+        try:
+            asked += sync_if_due(payment)
+        except MultipayError as error:
+            errors += 1
+            logger.warning("payment %s could not be asked: %s", payment.uuid, error)
+    return Report(
+        deliveries=applied,
+        payments=asked,
+        notices=deliver_notices(bound),
+        errors=errors,
+    )

@@ -1,0 +1,58 @@
+"""Asking the provider: the proof of a payment."""
+
+from __future__ import annotations
+
+from django_multipay import ledger
+from django_multipay.enums import Capability, Source, Verdict
+from django_multipay.exceptions import UnsupportedOperation
+from django_multipay.flows.guards import account_of, refuse_open_transaction
+from django_multipay.flows.notices import deliver_notices
+from django_multipay.messages import PaymentQuery, PaymentSnapshot
+from django_multipay.models import Payment
+from django_multipay.providers.base import Provider
+from django_multipay.registry import registry
+
+
+def sync_payment(payment: Payment, *, source: Source = Source.SYNC) -> Verdict:
+    """Ask the provider about ``payment`` and believe its answer.
+
+    Refreshes ``payment``. `UnsupportedOperation` where the provider has no inquiry,
+    `ProviderError` when it does not answer, `RuntimeError` inside a transaction.
+    """
+    refuse_open_transaction("sync_payment")
+    provider = registry[payment.provider]
+    if Capability.FETCH not in provider.capabilities:
+        raise UnsupportedOperation(f"{provider.display_name} has no payment inquiry")
+    snapshot = ask(provider, payment)
+    verdict = ledger.apply_snapshot(
+        payment.pk, snapshot, account=account_of(provider), source=source
+    )
+    deliver_notices()
+    payment.refresh_from_db()
+    return verdict
+
+
+def sync_if_due(payment: Payment) -> bool:
+    """Sync ``payment`` if an inquiry is due; say whether the provider was asked.
+
+    For pages that buyers reload: however often they do, the provider is asked at
+    growing intervals only.
+    """
+    if payment.provider not in registry or not ledger.claim_sync(payment):
+        return False
+    if Capability.FETCH not in registry[payment.provider].capabilities:
+        return False
+    sync_payment(payment)
+    return True
+
+
+def ask(provider: Provider, payment: Payment) -> PaymentSnapshot:
+    """Return what ``provider`` says about ``payment`` now; writes nothing."""
+    return provider.fetch_payment(
+        PaymentQuery(
+            merchant_reference=payment.merchant_reference,
+            provider_reference=payment.provider_reference or "",
+            amount=payment.amount,
+            locale=payment.locale,
+        )
+    )

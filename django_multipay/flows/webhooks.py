@@ -1,0 +1,284 @@
+"""Receiving: verify, store, apply, answer, in this order."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from django.core.cache import cache
+
+from django_multipay import ledger
+from django_multipay.enums import (
+    PaymentStatus,
+    Source,
+    Verdict,
+    WebhookOutcome,
+    WebhookTrust,
+)
+from django_multipay.exceptions import (
+    MalformedWebhook,
+    MultipayError,
+    ProviderError,
+    ProviderUnavailable,
+    WebhookError,
+)
+from django_multipay.flows.guards import account_of, refuse_open_transaction
+from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.sync import ask
+from django_multipay.messages import (
+    IncomingRequest,
+    PaymentSnapshot,
+    ProviderEvent,
+    WebhookAnswer,
+)
+from django_multipay.models import Payment, WebhookDelivery
+from django_multipay.providers.base import Provider
+from django_multipay.redaction import MASK
+from django_multipay.registry import registry
+from django_multipay.states import FINAL_STATUSES
+
+logger = logging.getLogger("django_multipay.webhooks")
+
+REMOTE_CHECKS_PER_MINUTE = 30
+"""How often one callback URL may make us ask the provider whether it is genuine."""
+
+T = TypeVar("T")
+
+
+def receive_webhook(
+    provider: str,
+    incoming: IncomingRequest,
+    *,
+    payment: Payment | None = None,
+    source: Source = Source.WEBHOOK,
+) -> WebhookAnswer:
+    """Take one message of the account ``provider`` and return what to answer.
+
+    ``payment`` is the one that a signed callback URL names; a message about another
+    payment is refused there. Never raises because of what was sent: what is not
+    authentic is refused and leaves no trace but a log line; what is authentic is
+    stored before it is applied; what could not be applied is answered so that the
+    provider sends it again, and kept for `reconcile`.
+    """
+    refuse_open_transaction("receive_webhook")
+    account = registry[provider]
+    try:
+        delivery = _accept(account, incoming, payment, source)
+    except WebhookError as error:
+        logger.warning("%s: a message is refused: %s", provider, error)
+        answer = account.webhook_answer(WebhookOutcome.REFUSED)
+        is_malformed = isinstance(error, MalformedWebhook)
+        return dataclasses.replace(answer, status=400 if is_malformed else 401)
+    except ProviderError as error:
+        logger.warning("%s: a message could not be checked: %s", provider, error)
+        return account.webhook_answer(WebhookOutcome.DEFERRED)
+    if delivery.verdict == Verdict.STORED:
+        apply_delivery(delivery, incoming)
+    is_done = delivery.verdict != Verdict.STORED
+    return account.webhook_answer(
+        WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED
+    )
+
+
+def replay_delivery(delivery: WebhookDelivery) -> Verdict:
+    """Apply a stored delivery again; harmless for one that was applied."""
+    refuse_open_transaction("replay_delivery")
+    if delivery.payload is None:
+        return Verdict(delivery.verdict)
+    return apply_delivery(delivery, _load_incoming(delivery.payload))
+
+
+def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verdict:
+    """Turn an authentic, stored message into facts; note what became of it."""
+    verdict, error = Verdict.IGNORED, ""
+    try:
+        provider = registry[delivery.provider]
+        verdicts = [
+            _apply_event(provider, delivery, event)
+            for event in provider.parse_webhook(incoming)
+        ]
+        for candidate in (Verdict.APPLIED, Verdict.HELD):
+            if candidate in verdicts:
+                verdict = candidate
+    except MultipayError as problem:
+        verdict, error = Verdict.STORED, str(problem)
+        logger.warning("%s: a message waits: %s", delivery.provider, problem)
+    ledger.conclude_delivery(delivery, verdict, error)
+    deliver_notices()
+    return verdict
+
+
+def _accept(
+    provider: Provider,
+    incoming: IncomingRequest,
+    payment: Payment | None,
+    source: Source,
+) -> WebhookDelivery:
+    """Return the inbox row of an authentic message; `WebhookError` for any other."""
+    reference = _shielded(provider.identify_return, incoming)
+    if payment and reference and reference != payment.merchant_reference:
+        raise MalformedWebhook("the message is about another payment than its URL")
+    digest = _digest(incoming)
+    if provider.verifies_remotely:
+        if seen := ledger.find_delivery(provider.alias, digest):
+            return seen
+        _ration(provider, reference)
+    _shielded(provider.verify_webhook, incoming)
+    _shielded(provider.parse_webhook, incoming)
+    return ledger.store_delivery(
+        provider=provider.alias,
+        digest=digest,
+        source=source,
+        headers=incoming.headers,
+        body=_shown_body(incoming),
+        payload=_dump_incoming(incoming),
+    )
+
+
+def _shielded(step: Callable[[IncomingRequest], T], incoming: IncomingRequest) -> T:
+    """Run one step of a provider; a stranger's bytes must never become our 500."""
+    try:
+        return step(incoming)
+    except (WebhookError, ProviderError):
+        raise
+    except Exception as error:
+        logger.exception("%s failed on a message", step.__qualname__)
+        raise MalformedWebhook(f"unreadable: {type(error).__name__}") from error
+
+
+def _ration(provider: Provider, reference: str) -> None:
+    """Raise `ProviderUnavailable` when one payment's messages are checked too often."""
+    key = f"multipay:check:{provider.alias}:{_sha256(reference.encode())[:32]}"
+    cache.add(key, 0, timeout=60)
+    try:
+        count = cache.incr(key)
+    except ValueError:
+        return  # The key expired between the two calls: a new minute has begun.
+    if count > REMOTE_CHECKS_PER_MINUTE:
+        raise ProviderUnavailable("too many messages to check", provider.alias)
+
+
+def _apply_event(
+    provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
+) -> Verdict:
+    payment = Payment.objects.filter(
+        provider=provider.alias,
+        merchant_reference=event.snapshot.merchant_reference or "",
+    ).first()
+    if payment is None:
+        return Verdict.HELD
+    delivery.payment = payment
+    verdicts = {
+        ledger.apply_snapshot(
+            payment.pk,
+            snapshot,
+            account=account_of(provider),
+            source=Source(delivery.source),
+        )
+        for snapshot in _believed(provider, payment, event)
+    }
+    for verdict in (Verdict.HELD, Verdict.APPLIED):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.IGNORED
+
+
+_CLAIMS_NO_MONEY = frozenset(
+    {
+        PaymentStatus.FAILED,
+        PaymentStatus.CANCELED,
+        PaymentStatus.EXPIRED,
+        PaymentStatus.AUTHENTICATED,
+        PaymentStatus.IN_REVIEW,
+    }
+)
+_BAD_NEWS = frozenset({PaymentStatus.FAILED, PaymentStatus.CANCELED})
+
+
+def _believed(
+    provider: Provider, payment: Payment, event: ProviderEvent
+) -> list[PaymentSnapshot]:
+    """Return what to believe of ``event``.
+
+    A hint proves nothing: only the inquiry counts. An authentic message whose
+    provider wants it confirmed is believed without the inquiry only where it claims
+    no money. If the inquiry proves money and the message says failure, both stand:
+    the contradiction is for a person. `ProviderUnavailable` while a claim of money
+    is not confirmed yet.
+    """
+    claim = event.snapshot
+    is_hint = provider.webhook_trust is WebhookTrust.HINT
+    if not is_hint and not event.must_fetch:
+        return [claim]
+    fetched = ask(provider, payment)
+    if is_hint:
+        return [fetched]
+    if fetched.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
+        if claim.status in _CLAIMS_NO_MONEY or _differs(claim, payment):
+            return [claim]
+        if payment.status in FINAL_STATUSES:
+            return [fetched]
+        # Kept, not dropped: the inquiry may lag behind the message.
+        raise ProviderUnavailable(
+            "the inquiry does not know the payment yet", provider.alias, "fetch"
+        )
+    if claim.status in _BAD_NEWS:
+        reference = claim.provider_reference or fetched.provider_reference
+        failure = dataclasses.replace(claim, provider_reference=reference)
+        return [fetched, failure]
+    if _differs(claim, payment):
+        return [claim]
+    return [
+        dataclasses.replace(
+            fetched,
+            method=fetched.method or claim.method,
+            details={**fetched.details, **claim.details},
+            needs_review=fetched.needs_review or claim.needs_review,
+            token=claim.token,
+            plan=claim.plan,
+        )
+    ]
+
+
+def _differs(claim: PaymentSnapshot, payment: Payment) -> bool:
+    """Say whether an authentic message names another amount than ours.
+
+    It goes to the ledger as it is then, which holds it: a good answer to our inquiry
+    must not hide that the provider told us something else.
+    """
+    return claim.amount != payment.amount
+
+
+# The message as bytes -----------------------------------------------------------------
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(incoming: IncomingRequest) -> str:
+    """Return the identity of a message: what was said, however it came."""
+    return _sha256(incoming.body or incoming.query_string.encode("utf-8", "replace"))
+
+
+def _shown_body(incoming: IncomingRequest) -> str:
+    """Return what staff may see of a message: that it came, and how long it was."""
+    length = len(incoming.body or incoming.query_string)
+    return f"{incoming.content_type or 'query string'}, {length} bytes {MASK}"
+
+
+def _dump_incoming(incoming: IncomingRequest) -> dict[str, Any]:
+    data = dataclasses.asdict(incoming)
+    return {
+        **data,
+        "headers": dict(incoming.headers),
+        "body": base64.b64encode(incoming.body).decode(),
+    }
+
+
+def _load_incoming(data: Mapping[str, Any]) -> IncomingRequest:
+    return IncomingRequest(**{**data, "body": base64.b64decode(data["body"])})

@@ -1,0 +1,72 @@
+"""Facts cannot be changed, not even by SQL.
+
+PostgreSQL refuses UPDATE and DELETE. SQLite and MariaDB refuse UPDATE; there a DELETE
+trigger would also stop Django's own ``flush``, which empties tables by DELETE.
+"""
+
+from __future__ import annotations
+
+from django.db import OperationalError, migrations
+
+MESSAGE = "multipay_transaction is append-only"
+
+CREATE = {
+    "postgresql": [
+        f"""
+        CREATE FUNCTION multipay_refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION '{MESSAGE}'; END $$
+        """,
+        """
+        CREATE TRIGGER multipay_transaction_append_only
+        BEFORE UPDATE OR DELETE ON multipay_transaction
+        FOR EACH ROW EXECUTE FUNCTION multipay_refuse_change()
+        """,
+    ],
+    "sqlite": [
+        f"""
+        CREATE TRIGGER multipay_transaction_append_only
+        BEFORE UPDATE ON multipay_transaction
+        BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END
+        """,
+    ],
+    "mysql": [
+        f"""
+        CREATE TRIGGER multipay_transaction_append_only
+        BEFORE UPDATE ON multipay_transaction
+        FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MESSAGE}'
+        """,
+    ],
+}
+
+DROP = {
+    "postgresql": [
+        "DROP TRIGGER multipay_transaction_append_only ON multipay_transaction",
+        "DROP FUNCTION multipay_refuse_change()",
+    ],
+    "sqlite": ["DROP TRIGGER multipay_transaction_append_only"],
+    "mysql": ["DROP TRIGGER multipay_transaction_append_only"],
+}
+
+# 1142: no TRIGGER privilege; 1419: binary logging on and no SUPER privilege.
+MARIADB_REFUSALS = {1142, 1419}
+
+
+def create(apps, schema_editor):
+    for statement in CREATE.get(schema_editor.connection.vendor, ()):
+        try:
+            schema_editor.execute(statement)
+        except OperationalError as error:
+            if error.args[0] not in MARIADB_REFUSALS:
+                raise
+            print(f"No trigger made ({error.args[1]}); the model layer still guards.")
+
+
+def drop(apps, schema_editor):
+    for statement in DROP.get(schema_editor.connection.vendor, ()):
+        schema_editor.execute(statement)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("multipay", "0001_initial")]
+
+    operations = [migrations.RunPython(create, drop)]

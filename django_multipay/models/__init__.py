@@ -1,0 +1,16 @@
+"""What we remember. Models know no provider and no HTTP; ``ledger`` writes them."""
+
+from django_multipay.models.operation import Notice, Operation, WebhookDelivery
+from django_multipay.models.payment import Payment, Refund, Transaction
+from django_multipay.models.recurring import RecurringPlan, Token
+
+__all__ = [
+    "Notice",
+    "Operation",
+    "Payment",
+    "RecurringPlan",
+    "Refund",
+    "Token",
+    "Transaction",
+    "WebhookDelivery",
+]

@@ -1,0 +1,150 @@
+"""What we are about to do, what was told to us, and what the shop must still hear."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_multipay.enums import (
+    NoticeState,
+    OperationKind,
+    OperationState,
+    Verdict,
+)
+from django_multipay.models.fields import EncryptedJSONField, minor_units
+from django_multipay.models.payment import Payment, Refund, Transaction
+from django_multipay.models.recurring import RecurringPlan, Token
+
+
+def new_key() -> str:
+    """Return a random idempotency key; never built from anything a user sent."""
+    return uuid.uuid4().hex
+
+
+class Operation(models.Model):
+    """The write-ahead record of one call that changes something at a provider.
+
+    It is committed before the call. ``open_slot`` is unique while the operation is
+    open and NULL afterwards: "at most one open X" on every database.
+    """
+
+    key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
+    kind = models.CharField(max_length=16, choices=OperationKind.choices)
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, null=True, related_name="operations"
+    )
+    refund = models.ForeignKey(
+        Refund, on_delete=models.PROTECT, null=True, related_name="operations"
+    )
+    token = models.ForeignKey(
+        Token, on_delete=models.PROTECT, null=True, related_name="operations"
+    )
+    plan = models.ForeignKey(
+        RecurringPlan, on_delete=models.PROTECT, null=True, related_name="operations"
+    )
+    amount_minor = minor_units(default=0)
+    state = models.CharField(
+        max_length=10,
+        choices=OperationState.choices,
+        default=OperationState.REQUESTED,
+    )
+    open_slot = models.CharField(max_length=64, null=True, unique=True)
+    client_key = models.CharField(max_length=64, null=True, unique=True)
+    client_fingerprint = models.CharField(max_length=64, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    lease_token = models.CharField(max_length=32, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    actor = models.CharField(max_length=150, blank=True)
+    error = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        ordering: ClassVar[list[str]] = ["id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["state", "lease_until"], name="multipay_operation_open"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} ({self.get_state_display()})"
+
+
+class WebhookDelivery(models.Model):
+    """The inbox: every authentic message, once, before it is applied."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    provider = models.CharField(_("provider"), max_length=64)
+    digest = models.CharField(max_length=64, editable=False)
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, null=True, related_name="deliveries"
+    )
+    source = models.CharField(max_length=12, editable=False)
+    verdict = models.CharField(
+        max_length=10, choices=Verdict.choices, default=Verdict.STORED
+    )
+    headers = models.JSONField(default=dict, editable=False)
+    body = models.TextField(blank=True, editable=False)
+    payload = EncryptedJSONField(default=None, blank=True, editable=False)
+    """The raw message, encrypted, until it is applied."""
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=255, blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+    applied_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("webhook delivery")
+        verbose_name_plural = _("webhook deliveries")
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["verdict", "id"], name="multipay_delivery_verdict"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["provider", "digest"], name="multipay_delivery_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.received_at:%Y-%m-%d %H:%M}"
+
+
+class Notice(models.Model):
+    """The outbox: one row per fact, written with it, delivered at least once."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    transaction = models.OneToOneField(
+        Transaction, on_delete=models.PROTECT, related_name="notice"
+    )
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, related_name="notices"
+    )
+    signals = models.JSONField(default=list)
+    """Names in ``django_multipay.signals``, in the order they are sent."""
+    state = models.CharField(
+        max_length=10, choices=NoticeState.choices, default=NoticeState.WAITING
+    )
+    attempts = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(default=timezone.now)
+    """Not before this moment; a claim moves it forward, so it is the lease too."""
+    error = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("notice")
+        verbose_name_plural = _("notices")
+        ordering: ClassVar[list[str]] = ["id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["state", "due_at"], name="multipay_notice_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.signals)} ({self.get_state_display()})"

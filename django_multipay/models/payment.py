@@ -1,0 +1,343 @@
+"""Payments, their facts and their refunds."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import uuid
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from django.db import models
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from moneyed import Money
+
+from django_multipay.enums import (
+    CaptureMode,
+    DeclineCode,
+    PaymentStatus,
+    RefundStatus,
+    ReviewReason,
+    Source,
+    TransactionKind,
+)
+from django_multipay.exceptions import InvalidOperation
+from django_multipay.messages import NextAction, load_action
+from django_multipay.models.fields import (
+    EncryptedJSONField,
+    currency_code,
+    minor_units,
+)
+from django_multipay.money import MAX_MINOR, from_minor
+from django_multipay.states import Fact
+
+if TYPE_CHECKING:
+    from django.db.models.manager import RelatedManager
+
+    from django_multipay.models.operation import Operation
+
+_REFERENCE_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def new_merchant_reference() -> str:
+    """Return a reference that was never used: 24 of ``[a-z0-9]``, 124 random bits.
+
+    Lower case only, because MariaDB's default collation ignores case.
+    """
+    return "".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(24))
+
+
+class Payment(models.Model):
+    """Our intent to collect one amount once.
+
+    Status and sums are a cached fold of the payment's `Transaction` rows; only
+    ``ledger`` writes them.
+    """
+
+    Status = PaymentStatus
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    provider = models.CharField(_("provider"), max_length=64, blank=True)
+    order_id = models.CharField(_("order"), max_length=64, db_index=True)
+    merchant_reference = models.CharField(
+        _("our reference"),
+        max_length=30,
+        unique=True,
+        default=new_merchant_reference,
+        editable=False,
+    )
+    provider_reference = models.CharField(
+        _("provider's reference"), max_length=128, null=True, editable=False
+    )
+    status = models.CharField(
+        _("status"),
+        max_length=20,
+        choices=PaymentStatus.choices,
+        default=PaymentStatus.CREATED,
+        editable=False,
+    )
+    amount_minor = minor_units()
+    authorized_minor = minor_units(default=0)
+    captured_minor = minor_units(default=0)
+    refunded_minor = minor_units(default=0)
+    currency = currency_code()
+    capture_mode = models.CharField(
+        max_length=10, choices=CaptureMode.choices, default=CaptureMode.AUTOMATIC
+    )
+    method = models.CharField(_("method"), max_length=64, blank=True)
+    description = models.CharField(_("description"), max_length=255, blank=True)
+    items = models.JSONField(default=list, blank=True)
+    buyer_name = models.CharField(_("buyer"), max_length=150, blank=True)
+    buyer_email = models.EmailField(_("e-mail"), blank=True)
+    buyer_phone = models.CharField(_("phone"), max_length=40, blank=True)
+    buyer_country = models.CharField(_("country"), max_length=2, blank=True)
+    customer_id = models.CharField(_("customer"), max_length=64, blank=True)
+    locale = models.CharField(max_length=16, blank=True)
+    success_url = models.CharField(max_length=500, blank=True)
+    failure_url = models.CharField(max_length=500, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    details = models.JSONField(default=dict, blank=True, editable=False)
+    next_action = models.JSONField(null=True, blank=True, editable=False)
+    decline_code = models.CharField(
+        max_length=32, blank=True, choices=DeclineCode.choices, editable=False
+    )
+    review_reason = models.CharField(
+        max_length=32, blank=True, choices=ReviewReason.choices, editable=False
+    )
+    save_token = models.BooleanField(default=False)
+    checkout_data = EncryptedJSONField(default=None, blank=True, editable=False)
+    """Addresses and provider-only fields; erased when the payment is final."""
+    expires_at = models.DateTimeField(null=True, blank=True)
+    paid_at = models.DateTimeField(null=True, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    sync_at = models.DateTimeField(null=True, editable=False)
+    """When to ask the provider next; None: nothing is expected."""
+    sync_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    token = models.ForeignKey(
+        "multipay.Token",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="payments",
+    )
+    plan = models.ForeignKey(
+        "multipay.RecurringPlan",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="payments",
+    )
+    plan_due_on = models.DateField(null=True, editable=False)
+
+    if TYPE_CHECKING:
+        id: int
+        transactions: RelatedManager[Transaction]
+        operations: RelatedManager[Operation]
+        refunds: RelatedManager[Refund]
+
+    class Meta:
+        verbose_name = _("payment")
+        verbose_name_plural = _("payments")
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["sync_at"], name="multipay_payment_sync"),
+            models.Index(fields=["status", "-id"], name="multipay_payment_status"),
+            models.Index(fields=["customer_id"], name="multipay_payment_customer"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["provider", "provider_reference"],
+                name="multipay_payment_provider_reference",
+            ),
+            models.UniqueConstraint(
+                fields=["plan", "plan_due_on"], name="multipay_payment_plan_due"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),
+                name="multipay_payment_amount",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    authorized_minor__gte=0,
+                    captured_minor__gte=0,
+                    refunded_minor__gte=0,
+                ),
+                name="multipay_payment_sums",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=PaymentStatus.values),
+                name="multipay_payment_known_status",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} ({self.uuid})"
+
+    @property
+    def amount(self) -> Money:
+        """What was asked for."""
+        return from_minor(self.amount_minor, self.currency)
+
+    @property
+    def authorized(self) -> Money:
+        """What was reserved."""
+        return from_minor(self.authorized_minor, self.currency)
+
+    @property
+    def captured(self) -> Money:
+        """What was taken."""
+        return from_minor(self.captured_minor, self.currency)
+
+    @property
+    def refunded(self) -> Money:
+        """What was given back."""
+        return from_minor(self.refunded_minor, self.currency)
+
+    @property
+    def action(self) -> NextAction | None:
+        """What the buyer has to do next, if anything."""
+        return load_action(self.next_action) if self.next_action else None
+
+    def get_checkout_url(self) -> str:
+        """Return the path of the payment page; send the buyer there."""
+        return reverse("multipay:checkout", args=[self.uuid])
+
+    def get_outcome_url(self) -> str:
+        """Return the path of the page that tells how the payment went."""
+        return reverse("multipay:outcome", args=[self.uuid])
+
+
+class AppendOnlyQuerySet(models.QuerySet["Transaction"]):
+    """Rows are added and read, never changed."""
+
+    def _refuse(self) -> NoReturn:
+        raise InvalidOperation(
+            "transactions are facts and cannot be changed; add the opposite fact"
+        )
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        """Raise `InvalidOperation`."""
+        self._refuse()
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `InvalidOperation`."""
+        self._refuse()
+
+    def delete(self) -> NoReturn:
+        """Raise `InvalidOperation`."""
+        self._refuse()
+
+
+class Transaction(models.Model):
+    """One fact about a payment: append-only, here and in the database."""
+
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, related_name="transactions"
+    )
+    kind = models.CharField(max_length=24, choices=TransactionKind.choices)
+    amount_minor = minor_units(default=0)
+    currency = currency_code()
+    provider_reference = models.CharField(max_length=128, blank=True)
+    source = models.CharField(max_length=12, choices=Source.choices)
+    reason = models.CharField(max_length=32, blank=True)
+    detail = models.CharField(max_length=255, blank=True)
+    occurred_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("transaction")
+        verbose_name_plural = _("transactions")
+        ordering: ClassVar[list[str]] = ["id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["payment", "kind", "provider_reference"],
+                name="multipay_transaction_once",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(amount_minor__gte=0, amount_minor__lte=MAX_MINOR),
+                name="multipay_transaction_amount",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.amount}"
+
+    @property
+    def amount(self) -> Money:
+        """How much money the fact is about; zero where none moved."""
+        return from_minor(self.amount_minor, self.currency)
+
+    def as_fact(self) -> Fact:
+        """Return what the fold needs to know."""
+        return Fact(
+            kind=TransactionKind(self.kind),
+            amount_minor=self.amount_minor,
+            provider_reference=self.provider_reference,
+            reason=self.reason,
+            occurred_at=self.occurred_at,
+        )
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the fact; `InvalidOperation` when it exists already."""
+        if not self._state.adding:
+            raise InvalidOperation("a transaction is a fact and cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `InvalidOperation`."""
+        raise InvalidOperation("a transaction is a fact and cannot be deleted")
+
+
+class Refund(models.Model):
+    """One request to give captured money back."""
+
+    Status = RefundStatus
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, related_name="refunds"
+    )
+    merchant_reference = models.CharField(
+        max_length=30, unique=True, default=new_merchant_reference, editable=False
+    )
+    provider_reference = models.CharField(max_length=128, blank=True, editable=False)
+    amount_minor = minor_units()
+    status = models.CharField(
+        max_length=12,
+        choices=RefundStatus.choices,
+        default=RefundStatus.REQUESTED,
+        editable=False,
+    )
+    reason = models.CharField(max_length=255, blank=True)
+    requested_by = models.CharField(max_length=150, blank=True)
+    account = EncryptedJSONField(default=None, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = _("refund")
+        verbose_name_plural = _("refunds")
+        ordering: ClassVar[list[str]] = ["-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),
+                name="multipay_refund_amount",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=RefundStatus.values),
+                name="multipay_refund_known_status",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    @property
+    def amount(self) -> Money:
+        """How much goes back."""
+        return from_minor(self.amount_minor, self.payment.currency)
+

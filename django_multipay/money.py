@@ -1,0 +1,107 @@
+"""Whole minor units in, whole minor units out; a float never enters.
+
+Exponents come from ISO 4217 through py-moneyed; a provider may override them
+(USDT has 6, some providers treat ISK or UGX in their own way).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Context, Decimal, Inexact
+
+from moneyed import CURRENCIES, Currency, Money
+from moneyed.l10n import format_money
+
+from django_multipay.exceptions import InvalidAmount
+
+MAX_MINOR = 10**15
+"""Upper bound of an amount; far above any payment and inside every BIGINT."""
+
+CRYPTO_EXPONENTS: Mapping[str, int] = {"USDT": 6}
+"""Crypto assets that py-moneyed does not know, with their exponents."""
+
+_PLAIN_DECIMAL = re.compile(
+    r"(-(?=[0-9.]*[1-9]))?[0-9]{1,16}(\.[0-9]{1,8})?", re.ASCII
+)
+
+_EXACT = Context(prec=40, traps=[Inexact])
+"""Complains where the usual context would round a long amount silently."""
+
+
+def currency_of(code: str) -> Currency:
+    """Return the currency with the exact ``code``; `InvalidAmount` if unknown."""
+    if code in CRYPTO_EXPONENTS:
+        return Currency(code=code, name=code, countries=[])
+    try:
+        return CURRENCIES[code]
+    except KeyError:
+        raise InvalidAmount(
+            f"currency {code[:12]!r} is unknown; use an ISO 4217 code such as 'USD'",
+            "currency",
+        ) from None
+
+
+def exponent_of(code: str, overrides: Mapping[str, int] | None = None) -> int:
+    """Return how many decimals the currency ``code`` has."""
+    if overrides and code in overrides:
+        return overrides[code]
+    if code in CRYPTO_EXPONENTS:
+        return CRYPTO_EXPONENTS[code]
+    return len(str(currency_of(code).sub_unit)) - 1
+
+
+def to_minor(money: Money, overrides: Mapping[str, int] | None = None) -> int:
+    """Return ``money`` in whole minor units.
+
+    `InvalidAmount` if it has more decimals than its currency, is not finite, or is
+    out of bounds: an amount is never rounded silently.
+    """
+    code = money.currency.code
+    amount = money.amount
+    if not amount.is_finite() or abs(amount) > MAX_MINOR:
+        raise InvalidAmount(f"amount is not a number up to {MAX_MINOR}", "amount")
+    exponent = exponent_of(code, overrides)
+    try:
+        minor = amount.scaleb(exponent, _EXACT)
+        is_whole = minor == minor.to_integral_value()
+    except Inexact:
+        is_whole = False
+    if not is_whole:
+        raise InvalidAmount(
+            f"amount {str(amount)[:20]} has more decimals than {code} allows "
+            f"({exponent})",
+            "amount",
+        )
+    if abs(minor) > MAX_MINOR:
+        raise InvalidAmount(f"amount is above {MAX_MINOR} minor units", "amount")
+    return int(minor)
+
+
+def from_minor(
+    minor: int, code: str, overrides: Mapping[str, int] | None = None
+) -> Money:
+    """Return ``minor`` units of the currency ``code`` as Money."""
+    exponent = exponent_of(code, overrides)
+    return Money(Decimal(minor).scaleb(-exponent), currency_of(code))
+
+
+def parse_decimal(text: str) -> Decimal:
+    """Read a plain ASCII decimal.
+
+    `InvalidAmount` for signs other than minus, minus zero, blanks, exponents,
+    underscores, other scripts' digits, NaN and overlong input, all of which
+    ``Decimal`` would take.
+    """
+    if not _PLAIN_DECIMAL.fullmatch(text):
+        raise InvalidAmount(
+            f"{text[:20]!r} is not a plain decimal number such as '26.30'", "amount"
+        )
+    return Decimal(text)
+
+
+def display(money: Money, locale: str = "en_US") -> str:
+    """Return ``money`` as a buyer reads it in ``locale``, e.g. ``$26.30``."""
+    if money.currency.code in CRYPTO_EXPONENTS:
+        return f"{money.amount:f} {money.currency.code}"
+    return format_money(money, locale=locale)

@@ -1,0 +1,151 @@
+"""The providers the sandbox plays: one module (or package) each, found by walking this package.
+
+A module takes part by defining one subclass of `SandboxProvider`. Nothing else in
+the sandbox names a provider.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from django_multipay.sandbox.books import Books, Clock
+from django_multipay.sandbox.callbacks import Deliveries
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What all providers share."""
+
+    clock: Clock
+    books: Books
+    deliveries: Deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A switch of a provider's behavior, changed through the control API.
+
+    `choices` empty means: any value of the default's type.
+    """
+
+    name: str
+    default: bool | int | float | str
+    help: str
+    choices: tuple[bool | int | float | str, ...] = ()
+
+    def problem_with(self, value: object) -> str | None:
+        if self.choices:
+            if any(value is choice or value == choice for choice in self.choices):
+                return None
+            return f"{self.name} must be one of {', '.join(map(repr, self.choices))}"
+        if isinstance(self.default, bool):
+            return None if isinstance(value, bool) else f"{self.name} must be a boolean"
+        if isinstance(self.default, int | float):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and value >= 0:  # type: ignore[operator]
+                return None
+            return f"{self.name} must be a number, zero or more"
+        return None if isinstance(value, str) else f"{self.name} must be a string"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One API endpoint: recorded, and open to faults under its name."""
+
+    name: str
+    method: str
+    path: str
+    handler: Handler
+    # Called by a page of another origin (a provider's browser SDK).
+    is_cross_origin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One payment on the control page; actions are (label, URL to POST to)."""
+
+    reference: str
+    amount: str
+    status: str
+    # Color of the status: "good", "wait", "bad" or none.
+    tone: str = ""
+    note: str = ""
+    actions: tuple[tuple[str, str], ...] = ()
+
+
+class SandboxProvider(ABC):
+    """One provider's side of the wire, with its own ledger."""
+
+    slug: ClassVar[str]
+    display_name: ClassVar[str]
+    # Unknown paths below these are answered in the provider's own error form.
+    prefixes: ClassVar[tuple[str, ...]]
+    settings_table: ClassVar[tuple[Setting, ...]]
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        # One dict for the provider's life: its parts may hold on to it.
+        self.settings: dict[str, Any] = {}
+        SandboxProvider.reset(self)
+
+    def reset(self) -> None:
+        """Forget everything: settings to their defaults, ledger empty."""
+        self.settings.update({item.name: item.default for item in self.settings_table})
+
+    def change_settings(self, changes: Mapping[str, object]) -> list[str]:
+        """Take the changes, all or none; the answer names what is wrong."""
+        known = {item.name: item for item in self.settings_table}
+        problems = [
+            f"{name} is no setting of {self.slug}"
+            if name not in known
+            else known[name].problem_with(value)
+            for name, value in changes.items()
+        ]
+        found = [problem for problem in problems if problem is not None]
+        if not found:
+            self.settings.update(changes)
+        return found
+
+    @abstractmethod
+    def operations(self) -> Sequence[Operation]:
+        """The API endpoints."""
+
+    @abstractmethod
+    def pages(self) -> Sequence[BaseRoute]:
+        """What browsers open: SDK, payment pages."""
+
+    @abstractmethod
+    def control_routes(self) -> Sequence[BaseRoute]:
+        """The provider's part of the control API, below `/_control/<slug>`."""
+
+    @abstractmethod
+    def rows(self) -> Sequence[Row]:
+        """The ledger for the control page, newest first."""
+
+    @abstractmethod
+    def refuse(self, status: int) -> Response:
+        """The answer to an unknown path (404) or a wrong method (405)."""
+
+
+def discover() -> list[type[SandboxProvider]]:
+    """Every provider class in the modules of this package, by slug."""
+    found: list[type[SandboxProvider]] = []
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        found.extend(
+            item
+            for _, item in inspect.getmembers(module, inspect.isclass)
+            if issubclass(item, SandboxProvider)
+            and item.__module__.startswith(module.__name__)
+        )
+    return sorted(found, key=lambda item: item.slug)

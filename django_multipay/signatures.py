@@ -1,0 +1,65 @@
+"""How we check that a message is from whom it says it is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from django_multipay.exceptions import SignatureMismatch, WebhookExpired
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def constant_time_equal(given: object, expected: str | bytes) -> bool:
+    """Say whether ``given`` is ``expected``, in a time that tells nothing.
+
+    ``given`` may be whatever a sender put there: what is not text, and what no
+    encoding can write, is just not equal. Blank is never equal, not even to blank:
+    two missing secrets prove nothing.
+    """
+    if not isinstance(given, (str, bytes)):
+        return False
+    given, expected = (
+        value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        for value in (given, expected)
+    )
+    is_blank = not given.strip() or not expected.strip()
+    return hmac.compare_digest(given, expected) and not is_blank
+
+
+def verify_hmac_sha256(payload: bytes, signature: str, secrets: Sequence[str]) -> None:
+    """Raise `SignatureMismatch` unless ``signature`` is that of ``payload``.
+
+    ``signature`` is one HMAC-SHA256 in lower-case hexadecimal; anything longer is
+    refused before hashing, so a list of thousands costs nothing. Each of ``secrets``
+    may have made it, so that a key can be rotated.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", signature, re.ASCII):
+        raise SignatureMismatch("the signature is missing or malformed")
+    matches = [
+        constant_time_equal(
+            signature, hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
+        )
+        for secret in secrets
+        if secret.strip()
+    ]
+    if not any(matches):
+        raise SignatureMismatch("the signature does not fit the message")
+
+
+def check_timestamp(text: str, now: datetime, tolerance: timedelta) -> None:
+    """Raise unless ``text`` is within ``tolerance`` of ``now``, before or after.
+
+    ``text`` is Unix time, 10 digits for seconds or 13 for milliseconds; the number
+    of digits decides for every moment until 2286. `SignatureMismatch` if it is
+    anything else, `WebhookExpired` if it is too far away. Check the signature too:
+    by itself a timestamp proves nothing.
+    """
+    if not re.fullmatch(r"[0-9]{10}|[0-9]{13}", text, re.ASCII):
+        raise SignatureMismatch("the timestamp is missing or malformed")
+    unit = timedelta(seconds=1) if len(text) == 10 else timedelta(milliseconds=1)
+    if abs(now - (_EPOCH + int(text) * unit)) > tolerance:
+        raise WebhookExpired("the message is too old, or from the future")

@@ -1,0 +1,141 @@
+"""The provider's doors: raw bytes in, one short answer out.
+
+They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never answer
+500 because of what was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import InterfaceError, OperationalError, transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import RawPostDataException, UnreadablePostError
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from django_multipay.enums import Purpose, Source
+from django_multipay.flows.links import read_link
+from django_multipay.flows.webhooks import receive_webhook
+from django_multipay.messages import IncomingRequest
+from django_multipay.models import Payment
+from django_multipay.registry import registry
+
+logger = logging.getLogger("django_multipay.webhooks")
+
+MAX_BODY = 256 * 1024
+
+View = Callable[..., HttpResponse]
+
+
+def _door(view: View) -> View:
+    """Decorate a callback view; a database that is away is the provider's to retry."""
+
+    def guarded(request: HttpRequest, **kwargs: str) -> HttpResponse:
+        try:
+            return view(request, **kwargs)
+        except (OperationalError, InterfaceError):
+            logger.exception("the database did not take a message")
+            return HttpResponse(status=503, headers={"Retry-After": "30"})
+
+    for decorate in (
+        require_http_methods(["GET", "POST"]),
+        never_cache,
+        csrf_exempt,
+        login_not_required,
+        transaction.non_atomic_requests,
+    ):
+        guarded = decorate(guarded)
+    return guarded
+
+
+def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
+    """Return the message as it was sent, or the refusal of one we will not read."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        return HttpResponse(status=415)
+    declared = request.META.get("CONTENT_LENGTH") or "0"
+    if not (declared.isascii() and declared.isdigit()):
+        return HttpResponse(status=400)
+    if len(declared) > 9 or int(declared) > MAX_BODY:
+        return HttpResponse(status=413)
+    try:
+        body = request.read(MAX_BODY + 1)
+    except (RawPostDataException, UnreadablePostError):
+        return HttpResponse(status=400)
+    if len(body) > MAX_BODY:
+        return HttpResponse(status=413)
+    query = request.META.get("QUERY_STRING", "")
+    return IncomingRequest(
+        method=request.method or "",
+        body=body,
+        query_string=query if len(query) <= MAX_BODY else "",
+        content_type=request.META.get("CONTENT_TYPE", ""),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        remote_address=request.META.get("REMOTE_ADDR", ""),
+    )
+
+
+def _payment_of(signed: str, purpose: Purpose) -> Payment:
+    """Return the payment that a signed link names; 404 for anything else."""
+    payment_uuid: uuid.UUID | None = read_link(signed, purpose)
+    payment = Payment.objects.filter(uuid=payment_uuid).first()
+    if payment_uuid is None or payment is None or payment.provider not in registry:
+        raise Http404
+    return payment
+
+
+def _answer(
+    request: HttpRequest, alias: str, payment: Payment | None = None
+) -> HttpResponse:
+    incoming = _incoming(request)
+    if isinstance(incoming, HttpResponse):
+        return incoming
+    answer = receive_webhook(alias, incoming, payment=payment)
+    return HttpResponse(
+        answer.body, status=answer.status, content_type=answer.content_type
+    )
+
+
+@_door
+def status(request: HttpRequest, signed: str) -> HttpResponse:
+    """Take a provider's message about the one payment its URL was made for."""
+    payment = _payment_of(signed, Purpose.STATUS)
+    return _answer(request, payment.provider, payment)
+
+
+@_door
+def plan_notice(request: HttpRequest, signed: str) -> HttpResponse:
+    """Take a provider's message about a charge of the plan this payment registered."""
+    payment = _payment_of(signed, Purpose.PLAN)
+    return _answer(request, payment.provider)
+
+
+@_door
+def webhook(request: HttpRequest, alias: str) -> HttpResponse:
+    """Take a provider's message about anything of one account."""
+    if alias not in registry:
+        raise Http404
+    return _answer(request, alias)
+
+
+@_door
+def buyer_return(request: HttpRequest, signed: str) -> HttpResponse:
+    """Take the buyer back, with whatever the provider gave them to carry.
+
+    The answer is always 303 to the outcome page, because a cross-site POST brings no
+    cookies and must set none. What the buyer carries is checked like any webhook.
+    """
+    payment = _payment_of(signed, Purpose.RETURN)
+    incoming = _incoming(request)
+    carries = isinstance(incoming, IncomingRequest) and (
+        incoming.body or incoming.query_string
+    )
+    if isinstance(incoming, IncomingRequest) and carries:
+        receive_webhook(
+            payment.provider, incoming, payment=payment, source=Source.RETURN
+        )
+    return HttpResponse(status=303, headers={"Location": payment.get_outcome_url()})

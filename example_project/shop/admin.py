@@ -1,0 +1,134 @@
+"""The back room: goods can be changed, orders can only be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from shop.models import Order, OrderEvent, OrderLine, Price, Product
+from shop.templatetags.shop import money
+
+if TYPE_CHECKING:
+    OrderAdminBase = admin.ModelAdmin[Order]
+    ProductAdminBase = admin.ModelAdmin[Product]
+    TabularBase = admin.TabularInline[Any, Any]
+else:
+    OrderAdminBase = ProductAdminBase = admin.ModelAdmin
+    TabularBase = admin.TabularInline
+
+
+class PriceInline(TabularBase):
+    model = Price
+    extra = 0
+    max_num = 3
+
+
+@admin.register(Product)
+class ProductAdmin(ProductAdminBase):
+    list_display = ["thumbnail", "name", "price_list", "is_active", "position"]
+    list_display_links = ["name"]
+    list_editable = ["is_active", "position"]
+    list_filter = ["is_active"]
+    search_fields = ["name", "tagline"]
+    prepopulated_fields = {"slug": ["name"]}
+    inlines = [PriceInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        return super().get_queryset(request).prefetch_related("prices")
+
+    @admin.display(description="")
+    def thumbnail(self, product: Product) -> SafeString:
+        return format_html(
+            '<img src="{}" alt="" width="48" height="48">', static(product.picture_path)
+        )
+
+    @admin.display(description=_("prices"))
+    def price_list(self, product: Product) -> str:
+        return ", ".join(str(price) for price in product.prices.all())
+
+
+class ReadOnlyInline(TabularBase):
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class OrderLineInline(ReadOnlyInline):
+    model = OrderLine
+    fields = ["name", "quantity", "price", "sum"]
+    readonly_fields = ["price", "sum"]
+
+    @admin.display(description=_("price"))
+    def price(self, line: OrderLine) -> str:
+        return money(line.unit_price)
+
+    @admin.display(description=_("sum"))
+    def sum(self, line: OrderLine) -> str:
+        return money(line.subtotal)
+
+
+class OrderEventInline(ReadOnlyInline):
+    model = OrderEvent
+    verbose_name_plural = _("history")
+    fields = ["created_at", "kind", "note", "notice_id"]
+    readonly_fields = fields
+
+
+@admin.register(Order)
+class OrderAdmin(OrderAdminBase):
+    list_display = ["reference", "created_at", "name", "things", "amount", "status"]
+    list_filter = ["status", "currency", "created_at"]
+    search_fields = ["reference", "name", "email"]
+    date_hierarchy = "created_at"
+    fields = [
+        ("reference", "status"),
+        ("amount", "attempts"),
+        ("name", "email", "phone", "country"),
+        ("created_at", "updated_at"),
+    ]
+    readonly_fields = ["reference", "amount", "attempts", "created_at", "updated_at"]
+    inlines = [OrderLineInline, OrderEventInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
+        return super().get_queryset(request).annotate(line_count=Count("lines"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # What the buyer ordered and what happened to it is not rewritten.
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description=_("lines"), ordering="line_count")
+    def things(self, order: Order) -> int:
+        return order.line_count  # type: ignore[attr-defined,no-any-return]
+
+    @admin.display(description=_("total"), ordering="total")
+    def amount(self, order: Order) -> str:
+        return money(order.amount)
+
+    @admin.display(description=_("payments"))
+    def attempts(self, order: Order) -> SafeString:
+        return format_html(
+            '<a href="{}?{}">{}</a>',
+            reverse("admin:multipay_payment_changelist"),
+            urlencode({"q": order.reference}),
+            _("Show the payments of this order"),
+        )

@@ -1,0 +1,160 @@
+"""Settings of the demo shop; every value that may differ comes from the environment.
+
+The variables and their defaults are listed in ``example_project/README.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+
+# Site -------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", default=True)
+SECRET_KEY = env.str("SECRET_KEY", default="")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("Set SECRET_KEY: DEBUG is off.")
+    SECRET_KEY = "only-for-this-demo-on-one-laptop-while-debug-is-on"  # noqa: S105
+
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+SITE_URL = env.str("SITE_URL", default="").rstrip("/")
+CSRF_TRUSTED_ORIGINS: list[str] = env.list(
+    "CSRF_TRUSTED_ORIGINS", default=[SITE_URL] if SITE_URL else []
+)
+if env.bool("BEHIND_HTTPS_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+ROOT_URLCONF = "shop_project.urls"
+WSGI_APPLICATION = "shop_project.wsgi.application"
+ASGI_APPLICATION = "shop_project.asgi.application"
+
+INSTALLED_APPS = [
+    "shop.apps.ShopConfig",
+    "django_multipay",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "shop.middleware.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "shop.context_processors.shop",
+            ],
+        },
+    },
+]
+
+# Database ---------------------------------------------------------------------
+
+DATABASES = {
+    "default": env.db_url(
+        "DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'demo.sqlite3'}"
+    )
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction that will write takes its lock at once and waits for it;
+        # without this two writers meet in "database is locked".
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = env.bool(
+        "CONN_HEALTH_CHECKS", default=True
+    )
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Language, time, static files ---------------------------------------------------
+
+LANGUAGE_CODE = "en-us"
+USE_TZ = True
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = env.path("STATIC_ROOT", default=BASE_DIR / "static_root")
+SERVE_STATIC = env.bool("SERVE_STATIC", default=True)
+
+# Security -----------------------------------------------------------------------
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
+
+# Payments -----------------------------------------------------------------------
+
+SANDBOX_URL = env.str("SANDBOX_URL", default="http://127.0.0.1:8100").rstrip("/")
+EXIMBAY_URL = env.str("EXIMBAY_URL", default=SANDBOX_URL).rstrip("/")
+
+MULTIPAY = {
+    "PROVIDERS": {
+        "eximbay": {
+            "BACKEND": "django_multipay.providers.eximbay.EximbayProvider",
+            "OPTIONS": {
+                # The test account that Eximbay publishes in its documentation.
+                "mid": env.str("EXIMBAY_MID", default="1849705C64"),
+                "api_key": env.str(
+                    "EXIMBAY_API_KEY", default="test_1849705C642C217E0B2D"
+                ),
+                "base_url": EXIMBAY_URL,
+            },
+        },
+    },
+    "SITE_URL": SITE_URL or None,
+}
+
+# Where a browser may load a provider's script from and send its form to.
+PAYMENT_ORIGINS: list[str] = env.list(
+    "PAYMENT_ORIGINS",
+    default=sorted(
+        {
+            "{0.scheme}://{0.netloc}".format(urlsplit(account["OPTIONS"]["base_url"]))
+            for account in MULTIPAY["PROVIDERS"].values()
+        }
+    ),
+)
+
+CONTENT_SECURITY_POLICY = {
+    "default-src": ["'self'"],
+    "script-src": ["'self'", *PAYMENT_ORIGINS],
+    "connect-src": ["'self'", *PAYMENT_ORIGINS],
+    "form-action": ["'self'", *PAYMENT_ORIGINS],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+}
+
+# Shop ---------------------------------------------------------------------------
+
+SHOP_CURRENCIES = ["USD", "KRW", "JPY"]
+# Shows the choices at the checkout that a buyer would never be offered.
+SHOP_DEMO_OPTIONS = env.bool("SHOP_DEMO_OPTIONS", default=False)
