@@ -62,7 +62,8 @@ _CHUNK_BYTES = 64 * 1024
 class Limits:
     """How long and how large one call may be.
 
-    ``total`` covers everything after the name look-up, retry included. A connection
+    ``connect`` holds for each address of a host. ``total`` covers everything, retry
+    included, but the system's name look-up, which cannot be interrupted. A connection
     that was ``idle`` for longer is not used again: whatever sits between us and the
     provider may have forgotten it, and a write into it would be lost.
     """
@@ -216,6 +217,11 @@ class HttpClient:
         if response.status // 100 not in {2, 4, 5}:
             raise error_for_status(request, response, self.alias)
         return response
+
+    def close(self) -> None:
+        """Close this process's idle connections; the next call opens new ones."""
+        if adapter := self._adapters.pop(os.getpid(), None):
+            adapter.close()
 
     def _prepare(self, request: HttpRequest) -> PreparedRequest:
         from requests import Request

@@ -263,7 +263,7 @@ def store_delivery(
         provider=provider,
         digest=digest,
         source=source,
-        headers=redact(headers),
+        headers=dict(headers),
         body=body,
         payload=payload,
     )
@@ -401,6 +401,8 @@ def _mismatch(
                 return ReviewReason.FIELD_MISSING
         elif ours != theirs:
             return reason
+    if storable(snapshot.provider_reference, 128) != snapshot.provider_reference:
+        return ReviewReason.REFERENCE_MISMATCH
     if snapshot.amount is None:
         return ReviewReason.FIELD_MISSING if is_strict else None
     if snapshot.amount.currency.code != payment.currency:

@@ -6,7 +6,6 @@ know neither Django's models nor HTTP libraries.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -133,12 +132,16 @@ NextAction = Redirect | PostForm | ProviderScript | QRCode
 
 def dump_action(action: NextAction) -> dict[str, Any]:
     """Return ``action`` as JSON-ready data, with its ``type``."""
-    data: dict[str, Any] = {"type": action.type}
-    for name in action.__dataclass_fields__:
-        value = getattr(action, name)
-        data[name] = value.isoformat() if isinstance(value, datetime) else value
-    data = json.loads(json.dumps(data, default=dict))
-    return data
+    values = {name: _plain(getattr(action, name)) for name in action.__slots__}
+    return {"type": action.type, **values}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def load_action(data: Mapping[str, Any]) -> NextAction:

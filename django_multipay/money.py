@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Context, Decimal, Inexact
+from decimal import Decimal
 
 from moneyed import CURRENCIES, Currency, Money
 from moneyed.l10n import format_money
@@ -21,12 +21,7 @@ MAX_MINOR = 10**15
 CRYPTO_EXPONENTS: Mapping[str, int] = {"USDT": 6}
 """Crypto assets that py-moneyed does not know, with their exponents."""
 
-_PLAIN_DECIMAL = re.compile(
-    r"(-(?=[0-9.]*[1-9]))?[0-9]{1,16}(\.[0-9]{1,8})?", re.ASCII
-)
-
-_EXACT = Context(prec=40, traps=[Inexact])
-"""Complains where the usual context would round a long amount silently."""
+_PLAIN_DECIMAL = re.compile(r"(-(?=[0-9.]*[1-9]))?[0-9]{1,16}(\.[0-9]{1,8})?", re.ASCII)
 
 
 def currency_of(code: str) -> Currency:
@@ -59,23 +54,23 @@ def to_minor(money: Money, overrides: Mapping[str, int] | None = None) -> int:
     """
     code = money.currency.code
     amount = money.amount
-    if not amount.is_finite() or abs(amount) > MAX_MINOR:
-        raise InvalidAmount(f"amount is not a number up to {MAX_MINOR}", "amount")
     exponent = exponent_of(code, overrides)
-    try:
-        minor = amount.scaleb(exponent, _EXACT)
-        is_whole = minor == minor.to_integral_value()
-    except Inexact:
-        is_whole = False
-    if not is_whole:
+    if (
+        not amount.is_finite()
+        or abs(amount) > MAX_MINOR
+        or abs(amount).scaleb(exponent) > MAX_MINOR
+    ):
+        raise InvalidAmount(
+            f"amount is not a number up to {MAX_MINOR} minor units", "amount"
+        )
+    # Arithmetic rounds to the context's 28 digits without a word; comparing does not.
+    if amount != amount.quantize(Decimal(1).scaleb(-exponent)):
         raise InvalidAmount(
             f"amount {str(amount)[:20]} has more decimals than {code} allows "
             f"({exponent})",
             "amount",
         )
-    if abs(minor) > MAX_MINOR:
-        raise InvalidAmount(f"amount is above {MAX_MINOR} minor units", "amount")
-    return int(minor)
+    return int(amount.scaleb(exponent))
 
 
 def from_minor(

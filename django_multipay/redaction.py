@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 MASK = "***"
 
 SENSITIVE_NAMES = re.compile(
-    r"authorization|api.?key|secret|signature|fgkey|token|cavv|^xid$|cvv|cvc|"
-    r"card_?(number|no|holder)|expiry|password|account_number|user_ci|birthday|"
-    r"e?mail|phone|^(buyer|user)_?name$|depositor|user_info|customer_information|"
-    r"(first|last)_name|street",
+    r"authorization|cookie|api.?key|secret|signature|fgkey|token|cavv|^xid$|cv[vcn]|"
+    r"security_?code|card_?(number|no|holder)|^(pan|pin|otp)$|expiry|passw(or)?d|"
+    r"account_?(number|holder)|^iban$|user_?ci|birth|e?mail|phone|"
+    r"^(buyer|user|customer)_?name$|depositor|user_?info|customer_?information|"
+    r"(first|last|given|family|full)_?name|street|address_?line",
     re.IGNORECASE,
 )
 """Names of fields whose values are secret, card data or personal data."""
 
-_DIGIT_RUN = re.compile(r"(?<![0-9A-Za-z])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z])")
+_DIGIT_GROUPS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?:[ -]{1,3}[0-9]+)*(?![0-9A-Za-z])")
+_CARD_LENGTHS = range(13, 20)
 
 
 def _passes_luhn(digits: str) -> bool:
@@ -29,13 +32,29 @@ def _passes_luhn(digits: str) -> bool:
 
 
 def mask_card_numbers(text: str) -> str:
-    """Replace every run of digits in ``text`` that could be a card number."""
+    """Replace every run of digits in ``text`` that could be a card number.
 
-    def mask(match: re.Match[str]) -> str:
-        digits = re.sub(r"[^0-9]", "", match.group())
-        return f"{MASK}{digits[-4:]}" if _passes_luhn(digits) else match.group()
+    Groups of digits are tried alone and together with their neighbors, so that a
+    month or a security code behind the number does not hide it.
+    """
+    return _DIGIT_GROUPS.sub(_mask_groups, text)
 
-    return _DIGIT_RUN.sub(mask, text)
+
+def _mask_groups(match: re.Match[str]) -> str:
+    # Digits at the even places, what stands between them at the odd ones.
+    parts = re.split(r"([ -]+)", match.group())
+    start = 0
+    while start < len(parts):
+        digits = ""
+        for end in range(start, len(parts), 2):
+            digits += parts[end]
+            if len(digits) >= _CARD_LENGTHS.stop:
+                break
+            if len(digits) in _CARD_LENGTHS and _passes_luhn(digits):
+                parts[start : end + 1] = [f"{MASK}{digits[-4:]}"]
+                break
+        start += 2
+    return "".join(parts)
 
 
 def scrub(value: Any) -> Any:
@@ -50,15 +69,22 @@ def scrub(value: Any) -> Any:
 def redact(value: Any, name: str = "") -> Any:
     """Return a copy of JSON-like ``value`` without secrets or personal data.
 
-    Values under a sensitive name become ``***``; card numbers are masked anywhere.
+    Whatever stands under a sensitive name becomes ``***``, also a whole object; card
+    numbers are masked anywhere, written as text or as a number.
     """
-    if isinstance(value, Mapping):
-        return {key: redact(item, str(key)) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact(item, name) for item in value]
-    if value not in ("", None) and name and SENSITIVE_NAMES.search(name):
+    if value not in ("", None) and SENSITIVE_NAMES.search(name):
         return MASK
-    return mask_card_numbers(value) if isinstance(value, str) else value
+    if isinstance(value, Mapping):
+        return {
+            mask_card_numbers(str(key)): redact(item, str(key))
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [redact(item) for item in value]
+    if isinstance(value, (str, int, Decimal)) and not isinstance(value, bool):
+        masked = mask_card_numbers(str(value))
+        return value if masked == str(value) else masked
+    return value
 
 
 def storable(text: str, limit: int) -> str:

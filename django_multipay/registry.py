@@ -41,7 +41,8 @@ class Registry(Mapping[str, Provider]):
 
     def clear(self) -> None:
         """Forget every provider, so that changed settings are read again."""
-        self._built.clear()
+        while self._built:
+            self._built.popitem()[1].http.close()
 
 
 def build(alias: str) -> Provider:

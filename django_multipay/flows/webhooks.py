@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ from django_multipay.messages import (
 )
 from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.providers.base import Provider
-from django_multipay.redaction import MASK
+from django_multipay.redaction import MASK, scrub, storable
 from django_multipay.registry import registry
 from django_multipay.states import FINAL_STATUSES
 
@@ -45,6 +46,10 @@ logger = logging.getLogger("django_multipay.webhooks")
 
 REMOTE_CHECKS_PER_MINUTE = 30
 """How often one callback URL may make us ask the provider whether it is genuine."""
+
+_SHOWN_HEADERS = frozenset({"content-type", "content-length", "user-agent"})
+
+_REFERENCE = re.compile(r"[A-Za-z0-9-]{1,30}")
 
 T = TypeVar("T")
 
@@ -133,7 +138,13 @@ def _accept(
         provider=provider.alias,
         digest=digest,
         source=source,
-        headers=incoming.headers,
+        headers=scrub(
+            {
+                name: value
+                for name, value in incoming.headers.items()
+                if name in _SHOWN_HEADERS
+            }
+        ),
         body=_shown_body(incoming),
         payload=_dump_incoming(incoming),
     )
@@ -165,10 +176,14 @@ def _ration(provider: Provider, reference: str) -> None:
 def _apply_event(
     provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
 ) -> Verdict:
-    payment = Payment.objects.filter(
-        provider=provider.alias,
-        merchant_reference=event.snapshot.merchant_reference or "",
-    ).first()
+    reference = event.snapshot.merchant_reference or ""
+    payment = (
+        Payment.objects.filter(
+            provider=provider.alias, merchant_reference=reference
+        ).first()
+        if _REFERENCE.fullmatch(reference)
+        else None
+    )
     if payment is None:
         return Verdict.HELD
     delivery.payment = payment
@@ -268,7 +283,8 @@ def _digest(incoming: IncomingRequest) -> str:
 def _shown_body(incoming: IncomingRequest) -> str:
     """Return what staff may see of a message: that it came, and how long it was."""
     length = len(incoming.body or incoming.query_string)
-    return f"{incoming.content_type or 'query string'}, {length} bytes {MASK}"
+    kind = storable(incoming.content_type, 100) or "query string"
+    return f"{kind}, {length} bytes {MASK}"
 
 
 def _dump_incoming(incoming: IncomingRequest) -> dict[str, Any]:

@@ -193,12 +193,12 @@ _CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
 def _check_base_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        is_base = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_base = is_base and parts.port != 0
     except ValueError:
-        host, port = None, None
-    # The user part holds a password, so the message does not repeat the URL.
-    is_plain = not re.search(r"[\s\\?#@]", url)
-    if not is_plain or parts.scheme not in {"http", "https"} or not host or port == 0:
+        is_base = False
+    if not is_base or re.search(r"[\s\\?#@]", url):
+        # A user part holds a password, so the message does not repeat the URL.
         raise ValueError(
             "is not a plain base URL; use one such as 'https://api.example.com'"
         )
@@ -367,7 +367,9 @@ class Provider(ABC):
             return minor
         exponent = money.exponent_of(amount.currency.code, self.exponents)
         major = Decimal(minor).scaleb(-exponent)
-        return f"{major:f}" if self.amount_format is AmountFormat.MAJOR_STRING else major
+        return (
+            f"{major:f}" if self.amount_format is AmountFormat.MAJOR_STRING else major
+        )
 
     def read_amount(self, value: object, code: str) -> Money:
         """Return the provider's ``value`` in currency ``code`` as Money.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import ipaddress
 import logging
 import re
@@ -67,6 +66,7 @@ from django_multipay.messages import (
 )
 from django_multipay.providers.base import Provider, ProviderOptions, Secret
 from django_multipay.redaction import MASK, storable
+from django_multipay.signatures import constant_time_equal
 
 logger = logging.getLogger(__name__)
 
@@ -473,16 +473,20 @@ class EximbayProvider(Provider):
         shape = re.fullmatch(r"(test|live)_([0-9A-Z]{10})[0-9A-F]{10}", key)
         if shape and shape[2] != self.options.mid:
             found.append(
-                "['api_key'] belongs to another mid; every mid has a key of its own"
+                "OPTIONS['api_key'] belongs to another mid; every mid has a key of its own"
             )
         host = urlsplit(self.options.base_url).hostname
         if key.startswith("test_") and host == "api.eximbay.com":
-            found.append("['api_key'] is a test key, but ['base_url'] takes real money")
+            found.append(
+                "OPTIONS['api_key'] is a test key, but OPTIONS['base_url'] takes real money"
+            )
         if key.startswith("live_") and host == "api-test.eximbay.com":
-            found.append("['api_key'] is a live key, but ['base_url'] is for tests")
+            found.append(
+                "OPTIONS['api_key'] is a live key, but OPTIONS['base_url'] is for tests"
+            )
         if "/v1/" in self._sdk_url and not self.options.sdk_requires:
             found.append(
-                "['sdk_requires'] is missing: version 1 of the SDK needs jQuery, such "
+                "OPTIONS['sdk_requires'] is missing: version 1 of the SDK needs jQuery, such "
                 "as ['https://code.jquery.com/jquery-1.12.4.min.js']"
             )
         for address in self.options.source_addresses:
@@ -490,7 +494,7 @@ class EximbayProvider(Provider):
                 ipaddress.ip_network(address)
             except ValueError:
                 found.append(
-                    f"['source_addresses'] holds {address!r}; use addresses or "
+                    f"OPTIONS['source_addresses'] holds {address!r}; use addresses or "
                     "networks such as '15.165.144.33' or '192.0.2.0/24'"
                 )
         return found
@@ -499,9 +503,9 @@ class EximbayProvider(Provider):
         """Return what belongs to tests or to a laptop."""
         found = []
         if urlsplit(self.options.base_url).hostname == "api-test.eximbay.com":
-            found.append("['base_url'] is the test system; no money will arrive")
+            found.append("OPTIONS['base_url'] is the test system; no money will arrive")
         if self.options.api_key.current.startswith("test_"):
-            found.append("['api_key'] is a test key; no money will arrive")
+            found.append("OPTIONS['api_key'] is a test key; no money will arrive")
         urls = {
             "base_url": [self.options.base_url],
             "sdk_url": [self._sdk_url],
@@ -509,7 +513,9 @@ class EximbayProvider(Provider):
         }
         for name, values in urls.items():
             if any(urlsplit(url).scheme != "https" for url in values):
-                found.append(f"[{name!r}] is not https; anybody on the way could read")
+                found.append(
+                    f"OPTIONS[{name!r}] is not https; anybody on the way could read"
+                )
         return found
 
     def can_take(self, amount: Money) -> bool:
@@ -723,10 +729,10 @@ class EximbayProvider(Provider):
         path = f"provider_data.{name}.{key}" if name else f"provider_data.{key}"
         known = PROVIDER_DATA[name]
         if not isinstance(key, str) or key not in known:
-            remedy = ", ".join(known) if name else ", ".join([*known, *PROVIDER_DATA])
+            remedy = known if name else [*known, *filter(None, PROVIDER_DATA)]
             raise InvalidOperation(
                 f"{path} is unknown to Eximbay; remove it or use one of: "
-                f"{remedy.replace(', ,', ',')}",
+                f"{', '.join(remedy)}",
                 path,
             )
         if isinstance(value, Money):
@@ -855,7 +861,9 @@ class EximbayProvider(Provider):
         return replace(
             snapshot,
             captured=snapshot.amount,
-            refunded=None if balance is None else snapshot.amount - balance,
+            refunded=snapshot.amount - balance
+            if balance is not None and balance <= snapshot.amount
+            else None,
         )
 
     def _notice_snapshot(self, fields: Mapping[str, str]) -> PaymentSnapshot:
@@ -942,8 +950,8 @@ class EximbayProvider(Provider):
 
         ``retrieve`` and ``verify`` read by nature. ``ready`` hashes the order with the
         merchant's secret (its documented fgkey was computed again from its documented
-        body, 2026-11-21) and no order exists afterwards until the buyer pays: asking
-        twice gives the same key twice.
+        body, 2026-11-21) and nothing is documented to exist afterwards: asking twice
+        gives the same key twice.
 
         The status of an error is not published, so the body speaks first.
         """
@@ -1023,7 +1031,7 @@ class EximbayProvider(Provider):
         pairs = dict(_pairs(raw))
         given = pairs.pop("fgkey").lower()
         return any(
-            hmac.compare_digest(_fgkey(secret, pairs), given)
+            constant_time_equal(given, _fgkey(secret, pairs))
             for secret in self.options.secret_key.values
         )
 
@@ -1262,7 +1270,8 @@ def _details(fields: Mapping[str, str]) -> dict[str, str]:
     }
     if "card_last4" in found:
         found["card_last4"] = found["card_last4"][-4:]
-    if urlsplit(found.get("payment_url", "https:")).scheme not in {"http", "https"}:
+    # It becomes a link, so nothing but a page may stand there.
+    if not re.match(r"https?://", found.get("payment_url", "https://")):
         del found["payment_url"]
     if name := PAYMENT_METHODS.get(fields.get("payment_method", "")):
         found["payment_method_name"] = name

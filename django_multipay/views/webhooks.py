@@ -74,7 +74,12 @@ def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
         body=body,
         query_string=query if len(query) <= MAX_BODY else "",
         content_type=request.META.get("CONTENT_TYPE", ""),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        headers={
+            name.lower(): value
+            for name, value in request.headers.items()
+            # The buyer's session is none of a provider's business.
+            if name != "Cookie"
+        },
         remote_address=request.META.get("REMOTE_ADDR", ""),
     )
 

@@ -236,7 +236,7 @@ class OrderEvent(models.Model):
     class Kind(models.TextChoices):
         PLACED = "placed", _("order placed")
         PAYMENT_PAID = "payment_paid", _("payment received")
-        PAYMENT_FAILED = "payment_failed", _("payment failed")
+        PAYMENT_FAILED = "payment_failed", _("payment did not go through")
         PAYMENT_NEEDS_REVIEW = "payment_needs_review", _("payment needs a review")
         PAYMENT_REFUNDED = "payment_refunded", _("money returned")
         PAYMENT_STATUS_CHANGED = "payment_status_changed", _("payment status changed")

@@ -52,6 +52,13 @@ def on_payment_status_changed(
     take_notice(OrderEvent.Kind.PAYMENT_STATUS_CHANGED, payment, notice_id)
 
 
+# Only these changes have no signal of their own, so only they make a line in the
+# order's history; the order's status follows every change.
+WITHOUT_OWN_SIGNAL = frozenset(
+    {Payment.Status.AWAITING_FUNDS, Payment.Status.AUTHORIZED}
+)
+
+
 def take_notice(kind: OrderEvent.Kind, payment: Payment, notice_id: str) -> None:
     """Record the notice once, and bring the order's status up to date."""
     with transaction.atomic():
@@ -61,10 +68,14 @@ def take_notice(kind: OrderEvent.Kind, payment: Payment, notice_id: str) -> None
         if order is None:
             # Somebody took a payment that no order of this shop asked for.
             return
-        OrderEvent.objects.get_or_create(
-            notice_id=UUID(notice_id),
-            kind=kind,
-            defaults={"order": order, "note": payment.get_status_display()},
-        )
+        if (
+            kind != OrderEvent.Kind.PAYMENT_STATUS_CHANGED
+            or payment.status in WITHOUT_OWN_SIGNAL
+        ):
+            OrderEvent.objects.get_or_create(
+                notice_id=UUID(notice_id),
+                kind=kind,
+                defaults={"order": order, "note": payment.get_status_display()},
+            )
         order.status = order_status(order.payments)
         order.save(update_fields=["status", "updated_at"])

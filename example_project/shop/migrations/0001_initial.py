@@ -8,92 +8,262 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Order',
+            name="Order",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reference', models.CharField(default=shop.models.new_reference, editable=False, max_length=12, unique=True)),
-                ('checkout_key', models.UUIDField(editable=False, unique=True)),
-                ('customer_id', models.CharField(db_index=True, editable=False, max_length=32)),
-                ('name', models.CharField(max_length=80)),
-                ('email', models.EmailField(max_length=254, verbose_name='e-mail')),
-                ('phone', models.CharField(blank=True, max_length=24)),
-                ('country', models.CharField(max_length=2)),
-                ('currency', models.CharField(choices=[('USD', 'US dollar'), ('KRW', 'Korean won'), ('JPY', 'Japanese yen')], max_length=3)),
-                ('total', models.DecimalField(decimal_places=2, max_digits=12)),
-                ('status', models.CharField(choices=[('open', 'waiting for payment'), ('awaiting_deposit', 'awaiting deposit'), ('in_review', 'payment in review'), ('authorized', 'payment authorized'), ('paid', 'paid'), ('payment_failed', 'payment failed'), ('partially_refunded', 'partially refunded'), ('refunded', 'refunded')], db_index=True, default='open', max_length=20)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "reference",
+                    models.CharField(
+                        default=shop.models.new_reference,
+                        editable=False,
+                        max_length=12,
+                        unique=True,
+                    ),
+                ),
+                ("checkout_key", models.UUIDField(editable=False, unique=True)),
+                (
+                    "customer_id",
+                    models.CharField(db_index=True, editable=False, max_length=32),
+                ),
+                ("name", models.CharField(max_length=80)),
+                ("email", models.EmailField(max_length=254, verbose_name="e-mail")),
+                ("phone", models.CharField(blank=True, max_length=24)),
+                ("country", models.CharField(max_length=2)),
+                (
+                    "currency",
+                    models.CharField(
+                        choices=[
+                            ("USD", "US dollar"),
+                            ("KRW", "Korean won"),
+                            ("JPY", "Japanese yen"),
+                        ],
+                        max_length=3,
+                    ),
+                ),
+                ("total", models.DecimalField(decimal_places=2, max_digits=12)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("open", "waiting for payment"),
+                            ("awaiting_deposit", "awaiting deposit"),
+                            ("in_review", "payment in review"),
+                            ("authorized", "payment authorized"),
+                            ("paid", "paid"),
+                            ("payment_failed", "payment failed"),
+                            ("partially_refunded", "partially refunded"),
+                            ("refunded", "refunded"),
+                        ],
+                        db_index=True,
+                        default="open",
+                        max_length=20,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ['-created_at', '-pk'],
+                "ordering": ["-created_at", "-pk"],
             },
         ),
         migrations.CreateModel(
-            name='Product',
+            name="Product",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('slug', models.SlugField(unique=True)),
-                ('tagline', models.CharField(max_length=120)),
-                ('description', models.TextField()),
-                ('facts', models.JSONField(blank=True, default=dict, help_text='Shown as a small table: name to value.')),
-                ('picture', models.SlugField(help_text='A drawing in static/shop/pictures, without the ending.')),
-                ('picture_alt', models.CharField(max_length=120, verbose_name='picture in words')),
-                ('position', models.PositiveSmallIntegerField(default=0)),
-                ('is_active', models.BooleanField(default=True, verbose_name='on sale')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.CharField(max_length=80)),
+                ("slug", models.SlugField(unique=True)),
+                ("tagline", models.CharField(max_length=120)),
+                ("description", models.TextField()),
+                (
+                    "facts",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="Shown as a small table: name to value.",
+                    ),
+                ),
+                (
+                    "picture",
+                    models.SlugField(
+                        help_text="A drawing in static/shop/pictures, without the ending."
+                    ),
+                ),
+                (
+                    "picture_alt",
+                    models.CharField(max_length=120, verbose_name="picture in words"),
+                ),
+                ("position", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "is_active",
+                    models.BooleanField(default=True, verbose_name="on sale"),
+                ),
             ],
             options={
-                'ordering': ['position', 'pk'],
+                "ordering": ["position", "pk"],
             },
         ),
         migrations.CreateModel(
-            name='OrderLine',
+            name="OrderLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('quantity', models.PositiveSmallIntegerField(validators=[django.core.validators.MinValueValidator(1)])),
-                ('unit_amount', models.DecimalField(decimal_places=2, max_digits=12)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='shop.order')),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='order_lines', to='shop.product')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "quantity",
+                    models.PositiveSmallIntegerField(
+                        validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                ("unit_amount", models.DecimalField(decimal_places=2, max_digits=12)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="shop.order",
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="order_lines",
+                        to="shop.product",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['pk'],
+                "ordering": ["pk"],
             },
         ),
         migrations.CreateModel(
-            name='OrderEvent',
+            name="OrderEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('placed', 'order placed'), ('payment_paid', 'payment received'), ('payment_failed', 'payment failed'), ('payment_needs_review', 'payment needs a review'), ('payment_refunded', 'money returned'), ('payment_status_changed', 'payment status changed')], max_length=24)),
-                ('notice_id', models.UUIDField(editable=False, null=True)),
-                ('note', models.CharField(blank=True, max_length=120)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='shop.order')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("placed", "order placed"),
+                            ("payment_paid", "payment received"),
+                            ("payment_failed", "payment failed"),
+                            ("payment_needs_review", "payment needs a review"),
+                            ("payment_refunded", "money returned"),
+                            ("payment_status_changed", "payment status changed"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("notice_id", models.UUIDField(editable=False, null=True)),
+                ("note", models.CharField(blank=True, max_length=120)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="events",
+                        to="shop.order",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['pk'],
-                'constraints': [models.UniqueConstraint(fields=('notice_id', 'kind'), name='one_event_per_notice')],
+                "ordering": ["pk"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("notice_id", "kind"), name="one_event_per_notice"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('currency', models.CharField(choices=[('USD', 'US dollar'), ('KRW', 'Korean won'), ('JPY', 'Japanese yen')], max_length=3)),
-                ('amount', models.DecimalField(decimal_places=2, max_digits=12, validators=[django.core.validators.MinValueValidator(Decimal('0.01'))])),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='shop.product')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "currency",
+                    models.CharField(
+                        choices=[
+                            ("USD", "US dollar"),
+                            ("KRW", "Korean won"),
+                            ("JPY", "Japanese yen"),
+                        ],
+                        max_length=3,
+                    ),
+                ),
+                (
+                    "amount",
+                    models.DecimalField(
+                        decimal_places=2,
+                        max_digits=12,
+                        validators=[
+                            django.core.validators.MinValueValidator(Decimal("0.01"))
+                        ],
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="prices",
+                        to="shop.product",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['product', 'currency'],
-                'constraints': [models.UniqueConstraint(fields=('product', 'currency'), name='one_price_per_currency'), models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='price_is_positive')],
+                "ordering": ["product", "currency"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("product", "currency"), name="one_price_per_currency"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("amount__gt", 0)), name="price_is_positive"
+                    ),
+                ],
             },
         ),
     ]

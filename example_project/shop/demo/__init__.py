@@ -1,0 +1,1 @@
+"""The demo: two servers on one laptop, and a buyer who tries everything."""

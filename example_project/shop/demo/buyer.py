@@ -1,0 +1,159 @@
+"""A buyer with a browser, played over HTTP; knows the shop only by its pages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+
+from shop.demo.pages import Page
+
+TIMEOUT = 30
+PATIENCE_SECONDS = 15
+PENDING = frozenset({"created", "pending"})
+
+
+class UnexpectedPage(Exception):
+    """The shop showed something else than a buyer can go on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where an order and its last payment stand, as their pages tell."""
+
+    order: str
+    payment: str
+
+    def __str__(self) -> str:
+        return f"order {self.order}, payment {self.payment}"
+
+
+def browser() -> requests.Session:
+    """Return a fresh browser: no cookies, no proxy."""
+    session = requests.Session()
+    session.trust_env = False
+    # The payment page may treat phones in another way.
+    session.headers["User-Agent"] = "Mozilla/5.0 (demo check)"
+    return session
+
+
+class Buyer:
+    """One visitor of the shop, with one order."""
+
+    def __init__(self, shop_url: str) -> None:
+        self.shop_url = shop_url
+        self.browser = browser()
+        self.order_url = ""
+        self.payment_url = ""
+
+    def place_order(self, *, currency: str, capture_mode: str) -> None:
+        """Fill the cart and check out, up to the door of the payment page."""
+        self._post("/currency/", {"currency": currency, "next": "/"})
+        for slug, quantity in (("tasting-box", "1"), ("paper-filters", "2")):
+            self._post(f"/cart/{slug}/", {"add": "1", "quantity": quantity})
+        answer = self._post(
+            "/checkout/",
+            {
+                "name": "Demo Buyer",
+                "email": "buyer@example.com",
+                "phone": "+81 3 1234 5678",
+                "country": "JP",
+                "capture_mode": capture_mode,
+            },
+        )
+        self._leave_for_payment(answer)
+        orders = self.get("/orders/")
+        self.order_url = next(
+            link for link in orders.links if link.startswith("/orders/QK")
+        )
+
+    def pay_again(self) -> None:
+        """Press the button on the order's page after a payment that failed."""
+        form = next(
+            (form for form in self.get(self.order_url).forms if "/pay/" in form.action),
+            None,
+        )
+        if form is None:
+            raise UnexpectedPage(f"{self.order_url} offers no way to pay again")
+        first_attempt = self.payment_url
+        self._leave_for_payment(self._post(form.action, {}))
+        if self.payment_url == first_attempt:
+            raise UnexpectedPage("paying again led to the payment that failed")
+
+    def start_payment(self, alias: str) -> dict[str, Any]:
+        """Choose the provider on the payment page; return the next action."""
+        page = self.get(self.payment_url)
+        choice = page.form_with("provider")
+        data = {"provider": alias} if choice is not None else {}
+        answer = self._post(self.payment_url, data)
+        action = Page(answer.text).next_action
+        if answer.status_code != requests.codes.ok or action is None:
+            raise UnexpectedPage(
+                f"{self.payment_url} has no next action (HTTP {answer.status_code})"
+            )
+        return action
+
+    def come_back(self, url: str, fields: Mapping[str, str]) -> None:
+        """Be sent back by the provider: a foreign POST, which carries no cookie."""
+        answer = browser().post(
+            url, data=dict(fields), timeout=TIMEOUT, allow_redirects=False
+        )
+        if answer.status_code != requests.codes.see_other or answer.cookies:
+            raise UnexpectedPage(
+                f"the return answered HTTP {answer.status_code} "
+                f"with {len(answer.cookies)} cookies, not 303 with none"
+            )
+        outcome = self.browser.get(
+            urljoin(url, answer.headers["Location"]), timeout=TIMEOUT
+        )
+        outcome.raise_for_status()
+
+    def look(self, expected: Seen) -> Seen:
+        """Return what the pages say, once they say ``expected`` or patience ends."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            seen = Seen(
+                order=self.get(self.order_url).order_status, payment=self._payment()
+            )
+            if seen == expected or time.monotonic() > deadline:
+                return seen
+            time.sleep(0.25)
+
+    def get(self, path: str) -> Page:
+        """Read a page of the shop."""
+        answer = self.browser.get(urljoin(self.shop_url, path), timeout=TIMEOUT)
+        answer.raise_for_status()
+        return Page(answer.text)
+
+    def _payment(self) -> str:
+        answer = self.browser.get(
+            urljoin(self.shop_url, f"{self.payment_url}state/"), timeout=TIMEOUT
+        )
+        answer.raise_for_status()
+        return str(answer.json()["status"])
+
+    def _leave_for_payment(self, answer: requests.Response) -> None:
+        if answer.status_code != requests.codes.found:
+            raise UnexpectedPage(
+                f"{answer.url} answered HTTP {answer.status_code}, not the payment page"
+            )
+        self.payment_url = answer.headers["Location"]
+
+    def _post(self, path: str, data: Mapping[str, str]) -> requests.Response:
+        if "csrftoken" not in self.browser.cookies:
+            self.get("/")
+        answer = self.browser.post(
+            urljoin(self.shop_url, path),
+            data={
+                **data,
+                "csrfmiddlewaretoken": self.browser.cookies["csrftoken"],
+            },
+            headers={"Referer": self.shop_url},
+            timeout=TIMEOUT,
+            allow_redirects=False,
+        )
+        return answer

@@ -1,0 +1,62 @@
+"""What can happen to a payment, and whether shop and payment agree on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from shop.demo.buyer import Buyer, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way a payment can go: what the buyer does, and what must be seen then."""
+
+    name: str
+    act: Callable[[Buyer], None]
+    expected: Seen
+    currency: str = "USD"
+    capture_mode: str = "automatic"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row of the table."""
+
+    provider: str
+    name: str
+    expected: str
+    seen: str
+
+    @property
+    def is_ok(self) -> bool:
+        return self.seen == self.expected
+
+
+def try_outcome(provider: str, outcome: Outcome, shop_url: str) -> Result:
+    """Buy something, let ``outcome`` happen, and look."""
+    buyer = Buyer(shop_url)
+    try:
+        buyer.place_order(currency=outcome.currency, capture_mode=outcome.capture_mode)
+        outcome.act(buyer)
+        seen = str(buyer.look(outcome.expected))
+    except Exception as error:  # noqa: BLE001  (one broken row must not hide the others)
+        seen = f"{type(error).__name__}: {error}"
+    return Result(provider, outcome.name, str(outcome.expected), seen)
+
+
+def table(results: Iterable[Result]) -> str:
+    """Return ``results`` as a table of plain text."""
+    rows: list[Sequence[str]] = [
+        (row.provider, row.name, row.expected, row.seen, "ok" if row.is_ok else "NO")
+        for row in results
+    ]
+    rows.insert(0, ("provider", "outcome", "expected", "seen", "ok"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )

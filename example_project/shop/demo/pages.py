@@ -1,0 +1,78 @@
+"""Read just enough of an HTML page to act on it like a buyer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+NEXT_ACTION_ID = "multipay-next-action"
+
+
+@dataclass(slots=True)
+class Form:
+    """One form: where it goes, what it holds, which buttons it offers."""
+
+    id: str
+    action: str
+    method: str
+    fields: dict[str, str] = field(default_factory=dict)
+    buttons: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Page(HTMLParser):
+    """The forms of a page, its links, its next action and the order's status."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self.links: list[str] = []
+        self.order_status = ""
+        self._form: Form | None = None
+        self._script: list[str] | None = None
+        self.next_action: dict[str, Any] | None = None
+        self.feed(html)
+        self.close()
+
+    def form_with(self, name: str) -> Form | None:
+        """Return the first form with a field or a button called ``name``."""
+        for form in self.forms:
+            if name in form.fields or name in dict(form.buttons):
+                return form
+        return None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if "data-order-status" in given:
+            self.order_status = given["data-order-status"]
+        if tag == "form":
+            method = given.get("method", "get").lower()
+            self._form = Form(given.get("id", ""), given.get("action", ""), method)
+            self.forms.append(self._form)
+        elif tag == "a":
+            self.links.append(given.get("href", ""))
+        elif tag == "script" and given.get("id") == NEXT_ACTION_ID:
+            self._script = []
+        elif self._form is not None and given.get("name"):
+            self._add_control(self._form, tag, given)
+
+    def _add_control(self, form: Form, tag: str, given: dict[str, str]) -> None:
+        name, value = given["name"], given.get("value", "")
+        if tag == "button":
+            form.buttons.append((name, value))
+        elif tag == "input" and (
+            given.get("type") not in {"radio", "checkbox"} or "checked" in given
+        ):
+            form.fields[name] = value
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self._script.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._form = None
+        elif tag == "script" and self._script is not None:
+            self.next_action = json.loads("".join(self._script))
+            self._script = None

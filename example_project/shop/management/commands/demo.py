@@ -1,0 +1,151 @@
+"""``manage.py demo``: the shop and the sandbox together, or a check of both."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import tempfile
+import time
+import webbrowser
+from argparse import ArgumentParser, BooleanOptionalAction
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError
+
+from shop.demo import eximbay
+from shop.demo.outcomes import Result, table, try_outcome
+from shop.demo.servers import (
+    HOST,
+    DemoProblem,
+    free_port,
+    manage,
+    shop_environment,
+    start_sandbox,
+    start_shop,
+)
+from shop.management.commands.seed import STAFF_NAME
+
+# Provider to the outcomes a buyer can meet there.
+PROVIDERS = {eximbay.ALIAS: eximbay.outcomes}
+
+
+class Command(BaseCommand):
+    help = (
+        "Start the demo shop with the payment sandbox beside it. "
+        "With --check, let a buyer try every outcome and compare."
+    )
+    # Each server brings its own; here they would speak of the wrong settings.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+        parser.add_argument(
+            "--sandbox-port", type=int, default=8100, help="default: 8100"
+        )
+        parser.add_argument(
+            "--browser",
+            action=BooleanOptionalAction,
+            default=False,
+            help="open the shop in a browser",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="use a temporary database and free ports, try every outcome, exit",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="multipay-demo-", ignore_cleanup_errors=True
+            ) as folder:
+                if options["check"]:
+                    self._check(Path(folder))
+                else:
+                    self._serve(Path(folder), options)
+        except DemoProblem as problem:
+            raise CommandError(str(problem)) from problem
+        except KeyboardInterrupt:
+            self.stdout.write("\nStopped.")
+
+    def _serve(self, folder: Path, options: dict[str, Any]) -> None:
+        shop_port = self._port("shop", options["port"], "--port")
+        sandbox_port = self._port("sandbox", options["sandbox_port"], "--sandbox-port")
+        if sandbox_port == shop_port:
+            sandbox_port = free_port(sandbox_port + 1)
+        shop_url = f"http://{HOST}:{shop_port}"
+        password = secrets.token_urlsafe(9)
+        env = shop_environment(
+            shop_url=shop_url,
+            sandbox_url=f"http://{HOST}:{sandbox_port}",
+            SEED_STAFF_PASSWORD=password,
+        )
+        self.stdout.write("Preparing the database ...")
+        manage("migrate", "--no-input", env=env)
+        manage("seed", env=env)
+        with (
+            start_sandbox(sandbox_port, log=folder / "sandbox.log") as sandbox,
+            start_shop(shop_url, env=env, log=folder / "shop.log") as shop,
+        ):
+            self.stdout.write(
+                f"""
+  Shop      {shop.url}/
+  Staff     {shop.url}/admin/
+            log in as {STAFF_NAME} with {password}
+  Sandbox   {sandbox.url}/_control/
+            plays the payment providers; no money moves
+
+Press Ctrl-C to stop.
+"""
+            )
+            self.stdout.flush()
+            if options["browser"]:
+                webbrowser.open(shop.url)
+            while True:
+                shop.ensure_running()
+                sandbox.ensure_running()
+                time.sleep(0.5)
+
+    def _port(self, name: str, wanted: int, option: str) -> int:
+        port = free_port(wanted)
+        if port != wanted:
+            self.stdout.write(
+                f"Port {wanted} is busy, so the {name} takes {port}; "
+                f"{option} chooses another."
+            )
+        return port
+
+    def _check(self, folder: Path) -> None:
+        shop_url = f"http://{HOST}:{free_port()}"
+        with start_sandbox(0, log=folder / "sandbox.log") as sandbox:
+            env = shop_environment(
+                shop_url=shop_url,
+                sandbox_url=sandbox.url,
+                DATABASE_URL=f"sqlite:///{folder / 'check.sqlite3'}",
+            )
+            manage("migrate", "--no-input", env=env)
+            manage("seed", env=env)
+            with start_shop(shop_url, env=env, log=folder / "shop.log") as shop:
+                results = [
+                    try_outcome(alias, outcome, shop.url)
+                    for alias, outcomes in PROVIDERS.items()
+                    for outcome in outcomes(sandbox.url)
+                ]
+                self._report(results, shop.tail())
+
+    def _report(self, results: list[Result], shop_log: str) -> None:
+        self.stdout.write(table(results))
+        wrong = sum(not result.is_ok for result in results)
+        if wrong:
+            raise CommandError(
+                f"{wrong} of {len(results)} outcomes differ. "
+                f"The end of the shop's log:\n{shop_log}"
+            )
+        self.stdout.write(f"\nAll {len(results)} outcomes are as expected.")
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
