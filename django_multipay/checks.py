@@ -95,9 +95,10 @@ def _check_keys(value: object) -> list[CheckMessage]:
 
 
 def _check_provider(alias: object) -> list[CheckMessage]:
-    if not isinstance(alias, str) or not alias.replace("_", "a").replace(
-        "-", "a"
-    ).isalnum():
+    if (
+        not isinstance(alias, str)
+        or not alias.replace("_", "a").replace("-", "a").isalnum()
+    ):
         return [
             Error(
                 f"MULTIPAY['PROVIDERS'][{alias!r}] is no usable alias.",
@@ -132,11 +133,10 @@ _OPTIONS_HINT = "The provider's page in the documentation lists its options."
 
 
 def _has_proof(provider: Provider) -> bool:
-    return (
-        Capability.FETCH in provider.capabilities
-        or provider.webhook_trust
-        in {WebhookTrust.SIGNED, WebhookTrust.SHARED_SECRET}
-    )
+    return Capability.FETCH in provider.capabilities or provider.webhook_trust in {
+        WebhookTrust.SIGNED,
+        WebhookTrust.SHARED_SECRET,
+    }
 
 
 @register(Tags.security, deploy=True)
@@ -147,9 +147,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
         return found  # The errors come first; they are reported by their own check.
     for alias in conf.providers:
         found += [
-            Warning(
-                f"MULTIPAY['PROVIDERS'][{alias!r}]: {problem}", id="multipay.W001"
-            )
+            Warning(f"MULTIPAY['PROVIDERS'][{alias!r}]: {problem}", id="multipay.W001")
             for problem in build(alias).deploy_problems()
         ]
     if conf.site_url.startswith("http:"):

@@ -40,7 +40,7 @@ class Conf:
     def encryption_keys(self) -> Sequence[str]:
         """The first encrypts, all decrypt; derived from ``SECRET_KEY`` when unset."""
         keys: Sequence[str] | None = self._get("ENCRYPTION_KEYS")
-        return keys or [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        return keys or [settings.SECRET_KEY, *map(str, settings.SECRET_KEY_FALLBACKS)]
 
     @property
     def debug(self) -> bool:

@@ -111,7 +111,7 @@ class OperationKind(TextChoices):
     REFUND = "refund", _("refund")
     SETTLE = "settle", _("settlement")
     CHARGE = "charge", _("charge of a saved method")
-    DELETE_TOKEN = "delete_token", _("deletion of a saved method")  # noqa: S105
+    DELETE_TOKEN = "delete_token", _("deletion of a saved method")
     CHANGE_PLAN = "change_plan", _("change of a plan")
     CANCEL_PLAN = "cancel_plan", _("cancellation of a plan")
 

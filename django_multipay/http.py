@@ -419,7 +419,9 @@ def read_json(
         answer = loads_strict(response.body)
     except ValueError as error:
         message = "the answer is not valid JSON"
-        raise _unreadable(request, alias, message, response.status) from error
+        # Without the frames of the reader: they hold the body.
+        cause = error.with_traceback(None)
+        raise _unreadable(request, alias, message, response.status) from cause
     if not isinstance(answer, dict):
         message = "the answer is not a JSON object"
         raise _unreadable(request, alias, message, response.status)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -197,14 +196,15 @@ def conclude_operation(operation: Operation, state: str, error: str = "") -> boo
 
 
 @_retried
-def conclude_checkout(operation: Operation, snapshot: PaymentSnapshot) -> Payment:
+def conclude_checkout(
+    payment_id: int, operation: Operation, snapshot: PaymentSnapshot
+) -> Payment:
     """Store where the buyer goes next and mark the checkout as started.
 
     A result whose lease was lost is dropped when another worker stored its own.
     """
     with transaction.atomic(durable=True):
-        assert operation.payment_id is not None
-        payment = _lock(operation.payment_id)
+        payment = _lock(payment_id)
         is_ours = Operation.objects.filter(
             pk=operation.pk,
             state=OperationState.IN_FLIGHT,
@@ -412,9 +412,7 @@ def _mismatch(
     return _money_mismatch(payment, snapshot)
 
 
-def _money_mismatch(
-    payment: Payment, snapshot: PaymentSnapshot
-) -> ReviewReason | None:
+def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason | None:
     """Return what is wrong with a claim that money moved, if it is one."""
     if not _MONEY_KINDS.intersection(_CLAIMS[snapshot.status]):
         return None
@@ -531,7 +529,8 @@ def _add_facts(
             (
                 fact.provider_reference
                 for fact in new
-                if fact.kind in _MONEY_KINDS or fact.kind == TransactionKind.REGISTRATION
+                if fact.kind in _MONEY_KINDS
+                or fact.kind == TransactionKind.REGISTRATION
             ),
             None,
         )
@@ -625,8 +624,6 @@ def claim_sync(payment: Payment) -> bool:
                 sync_at=now + delay, sync_attempts=F("sync_attempts") + 1
             )
         )
-
-
 
 
 # The outbox ------------------------------------------------------------------------

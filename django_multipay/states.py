@@ -165,9 +165,7 @@ def _status(
         (Kind.REGISTRATION in kinds, PaymentStatus.AWAITING_FUNDS),
         (is_started, PaymentStatus.PENDING),
     )
-    return next(
-        (status for applies, status in rules if applies), PaymentStatus.CREATED
-    )
+    return next((status for applies, status in rules if applies), PaymentStatus.CREATED)
 
 
 def _review_reason(

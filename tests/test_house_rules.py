@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +19,10 @@ from pathlib import Path
 import pytest
 
 import django_multipay
+from django_multipay import exceptions
 
 PACKAGE = Path(django_multipay.__file__).parent
-ROOT = PACKAGE.parent
+ROOT = Path(__file__).resolve().parent.parent
 BESIDE_THE_TOWER = ("sandbox/", "testing/")
 
 Finder = Callable[[ast.AST], Iterator[ast.AST]]
@@ -283,7 +288,7 @@ RULES = {
 def test_the_package_keeps_the_rule(name):
     rule = RULES[name]
     found = [
-        f"{path.relative_to(ROOT)}:{line}: {name}. {rule.remedy}"
+        f"{path.relative_to(PACKAGE.parent)}:{line}: {name}. {rule.remedy}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if rule.covers(path.relative_to(PACKAGE).as_posix())
         for line in rule.findings(path.read_text(encoding="utf-8"))
@@ -316,19 +321,18 @@ def test_the_rule_covers_modules_that_exist(name):
         assert any(module.startswith(place) for module in modules), place
 
 
-def sisters_missing(slugs: Sequence[str], root: Path) -> list[str]:
+def sisters_missing(slugs: Sequence[str], package: Path, root: Path) -> list[str]:
     """The files which the providers of these slugs should have beside their class."""
-    places = [
-        "django_multipay/sandbox/providers/{}.py",
-        "docs/providers/{}.md",
-        "tests/providers/test_{}.py",
-    ]
-    return [
-        path
+    sisters = [
+        sister
         for slug in slugs
-        for path in (place.format(slug) for place in places)
-        if not (root / path).is_file()
+        for sister in (
+            package / "sandbox" / "providers" / f"{slug}.py",
+            root / "docs" / "providers" / f"{slug}.md",
+            root / "tests" / "providers" / f"test_{slug}.py",
+        )
     ]
+    return [str(sister) for sister in sisters if not sister.is_file()]
 
 
 def provider_slugs(package: Path) -> list[str]:
@@ -343,17 +347,16 @@ def provider_slugs(package: Path) -> list[str]:
 def test_every_provider_has_its_sandbox_its_page_and_its_tests():
     slugs = provider_slugs(PACKAGE)
     assert slugs
-    assert not sisters_missing(slugs, ROOT)
+    assert not sisters_missing(slugs, PACKAGE, ROOT)
 
 
 def test_a_provider_without_sisters_is_noticed(tmp_path):
-    providers = tmp_path / "django_multipay" / "providers"
-    providers.mkdir(parents=True)
+    (tmp_path / "providers").mkdir()
     for name in ("__init__", "base", "lonely"):
-        (providers / f"{name}.py").touch()
-    slugs = provider_slugs(tmp_path / "django_multipay")
+        (tmp_path / "providers" / f"{name}.py").touch()
+    slugs = provider_slugs(tmp_path)
     assert slugs == ["lonely"]
-    assert len(sisters_missing(slugs, tmp_path)) == 3
+    assert len(sisters_missing(slugs, tmp_path, tmp_path)) == 3
 
 
 NO_QUESTION = {"utils", "helpers", "common", "misc", "manager"}
@@ -372,3 +375,86 @@ def test_a_room_without_a_question_is_noticed(tmp_path):
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "utils.py").touch()
     assert rooms_without_a_question(tmp_path)
+
+
+def test_the_page_about_errors_knows_the_tree():
+    tree, page = (
+        re.findall(r"[├└]── (\w+)", text)
+        for text in (
+            exceptions.__doc__ or "",
+            (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"),
+        )
+    )
+    classes = {
+        name
+        for name, item in vars(exceptions).items()
+        if isinstance(item, type) and item.__module__ == exceptions.__name__
+    }
+    assert tree == page
+    assert {*tree, "MultipayError"} == classes
+
+
+# What import-linter must report: contract, module, and the line planted there.
+PLANTED_IMPORTS = [
+    ("floors", "models/payment.py", "import django_multipay.flows"),
+    ("floors", "enums.py", "import django_multipay.sandbox"),
+    ("floors", "sandbox/books.py", "import django_multipay.enums"),
+    ("floors", "flows/checkout.py", "import django_multipay.testing"),
+    ("floors", "attic.py", "# a new room without a floor"),
+    ("providers-apart", "providers/eximbay.py", "from . import neighbor"),
+    ("providers-pure", "providers/base.py", "import django.conf"),
+    ("providers-pure", "providers/eximbay.py", "import requests"),
+    ("http-for-providers", "flows/checkout.py", "import django_multipay.http"),
+    ("ledger-for-flows", "views/checkout.py", "import django_multipay.ledger"),
+    ("drf-for-api", "views/checkout.py", "import rest_framework"),
+    ("models-alone", "models/payment.py", "import django_multipay.registry"),
+    ("sandbox-alone", "testing/plugin.py", "import django_multipay.sandbox.app"),
+]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """A copy of the package which a test may spoil, as import-linter sees it."""
+    pytest.importorskip("importlinter", reason="needs the extra lint")
+    place = tmp_path_factory.mktemp("plan")
+    python_only = shutil.ignore_patterns("static", "templates", "locale", "*.pyc")
+    shutil.copytree(PACKAGE, place / "django_multipay", ignore=python_only)
+    shutil.copy(ROOT / "pyproject.toml", place)
+    return place
+
+
+def import_linter(place: Path, contract: str) -> subprocess.CompletedProcess[str]:
+    """What import-linter says about one contract."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--contract", contract],
+        cwd=place,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(("contract", "module", "line"), PLANTED_IMPORTS)
+def test_the_plan_of_the_house_catches_a_planted_import(plan, contract, module, line):
+    spoiled = plan / "django_multipay" / module
+    neighbor = plan / "django_multipay" / "providers" / "neighbor.py"
+    before = spoiled.read_bytes() if spoiled.exists() else None
+    neighbor.touch()
+    try:
+        spoiled.write_bytes((before or b"") + f"\n{line}\n".encode())
+        found = import_linter(plan, contract)
+    finally:
+        neighbor.unlink()
+        if before is None:
+            spoiled.unlink()
+        else:
+            spoiled.write_bytes(before)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "1 broken" in found.stdout or "attic" in found.stdout
+
+
+def test_every_contract_has_a_planted_import():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    assert {item["id"] for item in contracts} == {item[0] for item in PLANTED_IMPORTS}

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import get_language
 from moneyed import Money
 
-from django_multipay import ledger, money, states
+from django_multipay import ledger, money
 from django_multipay.enums import (
     CaptureMode,
     OperationState,
@@ -29,7 +29,6 @@ from django_multipay.exceptions import (
     InvalidOperation,
     InvalidTransition,
     MultipayError,
-    OutcomeUnknown,
     ProviderUnavailable,
     RequestRejected,
 )
@@ -144,7 +143,7 @@ def start_payment(
     except MultipayError as error:
         ledger.conclude_operation(operation, _state_after(error), str(error))
         raise
-    stored = ledger.conclude_checkout(operation, snapshot)
+    stored = ledger.conclude_checkout(payment.pk, operation, snapshot)
     payment.refresh_from_db()
     return stored.action
 

@@ -55,9 +55,7 @@ def reconcile(
     stored = list(deliveries.order_by("id")[:bound])
     due = list(payments.order_by("sync_at")[:bound])
     if dry_run:
-        return Report(
-            deliveries=len(stored), payments=len(due), notices=0, errors=0
-        )
+        return Report(deliveries=len(stored), payments=len(due), notices=0, errors=0)
     errors = applied = asked = 0
     for delivery in stored:
         applied += replay_delivery(delivery) != Verdict.STORED

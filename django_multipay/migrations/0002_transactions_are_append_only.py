@@ -6,15 +6,17 @@ trigger would also stop Django's own ``flush``, which empties tables by DELETE.
 
 from __future__ import annotations
 
+import logging
+
 from django.db import OperationalError, migrations
 
-MESSAGE = "multipay_transaction is append-only"
+logger = logging.getLogger("django_multipay.migrations")
 
 CREATE = {
     "postgresql": [
-        f"""
+        """
         CREATE FUNCTION multipay_refuse_change() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION '{MESSAGE}'; END $$
+        $$ BEGIN RAISE EXCEPTION 'multipay_transaction is append-only'; END $$
         """,
         """
         CREATE TRIGGER multipay_transaction_append_only
@@ -23,17 +25,17 @@ CREATE = {
         """,
     ],
     "sqlite": [
-        f"""
+        """
         CREATE TRIGGER multipay_transaction_append_only
         BEFORE UPDATE ON multipay_transaction
-        BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END
+        BEGIN SELECT RAISE(ABORT, 'multipay_transaction is append-only'); END
         """,
     ],
     "mysql": [
-        f"""
+        """
         CREATE TRIGGER multipay_transaction_append_only
         BEFORE UPDATE ON multipay_transaction
-        FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MESSAGE}'
+        FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'multipay_transaction is append-only'
         """,
     ],
 }
@@ -58,7 +60,7 @@ def create(apps, schema_editor):
         except OperationalError as error:
             if error.args[0] not in MARIADB_REFUSALS:
                 raise
-            print(f"No trigger made ({error.args[1]}); the model layer still guards.")
+            logger.warning("no trigger (%s); the model layer guards", error.args[1])
 
 
 def drop(apps, schema_editor):

@@ -22,6 +22,10 @@ else:
 class EncryptedJSONField(TextFieldBase):
     """JSON that is encrypted at rest; None is stored as an empty string."""
 
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Any
+        _pyi_private_get_type: Any
+
     def from_db_value(
         self, value: str, expression: Expression, connection: BaseDatabaseWrapper
     ) -> Any:

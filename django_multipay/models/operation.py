@@ -52,8 +52,9 @@ class Operation(models.Model):
         choices=OperationState.choices,
         default=OperationState.REQUESTED,
     )
-    open_slot = models.CharField(max_length=64, null=True, unique=True)
-    client_key = models.CharField(max_length=64, null=True, unique=True)
+    # NULL, because NULLs are no duplicates of each other on any database.
+    open_slot = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
+    client_key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
     client_fingerprint = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(null=True)
     lease_token = models.CharField(max_length=32, blank=True)

@@ -32,7 +32,7 @@ from django_multipay.money import MAX_MINOR, from_minor
 from django_multipay.states import Fact
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django_stubs_ext.db.models.manager import RelatedManager
 
     from django_multipay.models.operation import Operation
 
@@ -66,7 +66,8 @@ class Payment(models.Model):
         default=new_merchant_reference,
         editable=False,
     )
-    provider_reference = models.CharField(
+    # NULL until it is known: NULLs are no duplicates of each other on any database.
+    provider_reference = models.CharField(  # noqa: DJ001
         _("provider's reference"), max_length=128, null=True, editable=False
     )
     status = models.CharField(
@@ -266,6 +267,16 @@ class Transaction(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.amount}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the fact; `InvalidOperation` when it exists already."""
+        if not self._state.adding:
+            raise InvalidOperation("a transaction is a fact and cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `InvalidOperation`."""
+        raise InvalidOperation("a transaction is a fact and cannot be deleted")
+
     @property
     def amount(self) -> Money:
         """How much money the fact is about; zero where none moved."""
@@ -280,16 +291,6 @@ class Transaction(models.Model):
             reason=self.reason,
             occurred_at=self.occurred_at,
         )
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Insert the fact; `InvalidOperation` when it exists already."""
-        if not self._state.adding:
-            raise InvalidOperation("a transaction is a fact and cannot be changed")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise `InvalidOperation`."""
-        raise InvalidOperation("a transaction is a fact and cannot be deleted")
 
 
 class Refund(models.Model):
@@ -340,4 +341,3 @@ class Refund(models.Model):
     def amount(self) -> Money:
         """How much goes back."""
         return from_minor(self.amount_minor, self.payment.currency)
-

@@ -18,7 +18,7 @@ from django_multipay.models.fields import (
 from django_multipay.money import MAX_MINOR, from_minor
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django_stubs_ext.db.models.manager import RelatedManager
 
     from django_multipay.models.payment import Payment
 
@@ -75,7 +75,10 @@ class RecurringPlan(models.Model):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     provider = models.CharField(_("provider"), max_length=64)
     customer_id = models.CharField(_("customer"), max_length=64, db_index=True)
-    provider_reference = models.CharField(max_length=128, null=True, editable=False)
+    # NULL until it is known: NULLs are no duplicates of each other on any database.
+    provider_reference = models.CharField(  # noqa: DJ001
+        max_length=128, null=True, editable=False
+    )
     first_payment = models.OneToOneField(
         "multipay.Payment",
         on_delete=models.PROTECT,

@@ -473,21 +473,21 @@ class EximbayProvider(Provider):
         shape = re.fullmatch(r"(test|live)_([0-9A-Z]{10})[0-9A-F]{10}", key)
         if shape and shape[2] != self.options.mid:
             found.append(
-                "OPTIONS['api_key'] belongs to another mid; every mid has a key of its own"
+                "OPTIONS['api_key'] belongs to another mid; each mid has its own key"
             )
         host = urlsplit(self.options.base_url).hostname
         if key.startswith("test_") and host == "api.eximbay.com":
             found.append(
-                "OPTIONS['api_key'] is a test key, but OPTIONS['base_url'] takes real money"
+                "OPTIONS['api_key'] is a test key, but ['base_url'] takes real money"
             )
         if key.startswith("live_") and host == "api-test.eximbay.com":
             found.append(
-                "OPTIONS['api_key'] is a live key, but OPTIONS['base_url'] is for tests"
+                "OPTIONS['api_key'] is a live key, but ['base_url'] is for tests"
             )
         if "/v1/" in self._sdk_url and not self.options.sdk_requires:
             found.append(
-                "OPTIONS['sdk_requires'] is missing: version 1 of the SDK needs jQuery, such "
-                "as ['https://code.jquery.com/jquery-1.12.4.min.js']"
+                "OPTIONS['sdk_requires'] is missing: version 1 of the SDK needs jQuery, "
+                "such as ['https://code.jquery.com/jquery-1.12.4.min.js']"
             )
         for address in self.options.source_addresses:
             try:

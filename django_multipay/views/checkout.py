@@ -96,24 +96,27 @@ def _next_step(
     request: HttpRequest, payment: Payment, action: NextAction
 ) -> HttpResponse:
     """Return the page for ``action``; a plain redirect needs none."""
-    match action:
-        case Redirect():
-            return HttpResponse(status=303, headers={"Location": action.url})
-        case PostForm():
-            template = "multipay/next_action/post_form.html"
-        case ProviderScript():
-            template = "multipay/next_action/provider_script.html"
-        case QRCode():
-            template = "multipay/next_action/qr_code.html"
+    if isinstance(action, Redirect):
+        return HttpResponse(status=303, headers={"Location": action.url})
     context = {
         **_summary(payment),
         "action": action,
         "action_data": dump_action(action),
     }
-    response = render(request, template, context)
+    response = render(request, _template(action), context)
     # The provider's pop-up must keep its opener, or it cannot be closed by itself.
     response["Cross-Origin-Opener-Policy"] = "same-origin-allow-popups"
     return response
+
+
+def _template(action: PostForm | ProviderScript | QRCode) -> str:
+    match action:
+        case PostForm():
+            return "multipay/next_action/post_form.html"
+        case ProviderScript():
+            return "multipay/next_action/provider_script.html"
+        case QRCode():
+            return "multipay/next_action/qr_code.html"
 
 
 @_page

@@ -7,13 +7,13 @@ They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never a
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import InterfaceError, OperationalError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
+from django.shortcuts import get_object_or_404
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
@@ -86,9 +86,11 @@ def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
 
 def _payment_of(signed: str, purpose: Purpose) -> Payment:
     """Return the payment that a signed link names; 404 for anything else."""
-    payment_uuid: uuid.UUID | None = read_link(signed, purpose)
-    payment = Payment.objects.filter(uuid=payment_uuid).first()
-    if payment_uuid is None or payment is None or payment.provider not in registry:
+    payment_uuid = read_link(signed, purpose)
+    if payment_uuid is None:
+        raise Http404
+    payment = get_object_or_404(Payment, uuid=payment_uuid)
+    if payment.provider not in registry:
         raise Http404
     return payment
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
+
 from django_multipay.flows import create_payment
 from django_multipay.messages import Buyer, LineItem
 from django_multipay.models import Payment
-
 from shop.cart import Cart
 from shop.models import Order, OrderEvent, OrderLine
 

@@ -10,9 +10,9 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from django_multipay.models import Payment
 from moneyed import Money
 
+from django_multipay.models import Payment
 from shop.money import money_of
 
 # No letter or digit that is mistaken for another when read aloud.

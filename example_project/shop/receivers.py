@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.dispatch import receiver
+
 from django_multipay.models import Payment
 from django_multipay.signals import (
     payment_failed,
@@ -21,7 +22,6 @@ from django_multipay.signals import (
     payment_refunded,
     payment_status_changed,
 )
-
 from shop.models import Order, OrderEvent, order_status
 
 

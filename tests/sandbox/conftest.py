@@ -55,9 +55,7 @@ def shop() -> Iterator[Shop]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             shop.received.append(
-                Incoming(
-                    self.path, body.decode(), self.headers.get("Content-Type", "")
-                )
+                Incoming(self.path, body.decode(), self.headers.get("Content-Type", ""))
             )
             answer = shop.next_answer()
             self.send_response(200)
@@ -71,7 +69,9 @@ def shop() -> Iterator[Shop]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         shop.origin = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         yield shop
         server.shutdown()

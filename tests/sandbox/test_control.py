@@ -199,7 +199,9 @@ def was_done(merchant) -> bool:
     return bool(merchant.sandbox.get("/_control/eximbay/payments").json())
 
 
-@pytest.mark.parametrize(("kind", "done"), [("drop_before", False), ("drop_after", True)])
+@pytest.mark.parametrize(
+    ("kind", "done"), [("drop_before", False), ("drop_after", True)]
+)
 def test_a_dropped_connection_really_closes(merchant, kind, done):
     merchant.fault("ready", kind)
 

@@ -282,8 +282,7 @@ def test_unknown_fields_can_be_let_through(merchant):
         "Basic",
         "Basic !!!",
         "Basic " + base64.b64encode(b"test_1849705C642C217E0B2D").decode(),
-        "Basic "
-        + base64.b64encode(b"1849705C64:test_1849705C642C217E0B2D").decode(),
+        "Basic " + base64.b64encode(b"1849705C64:test_1849705C642C217E0B2D").decode(),
         "Basic " + base64.b64encode(b"test_1849705C642C217E0B2E:").decode(),
         "Bearer " + base64.b64encode(b"test_1849705C642C217E0B2D:").decode(),
     ],
@@ -300,9 +299,9 @@ def test_only_the_api_key_as_user_name_is_let_in(sandbox, operation, header):
 
 def test_wrong_content_type_method_and_path(merchant):
     assert (
-        merchant.call("/v1/payments/ready", {}, **{"Content-Type": "text/plain"}).json()[
-            "rescode"
-        ]
+        merchant.call(
+            "/v1/payments/ready", {}, **{"Content-Type": "text/plain"}
+        ).json()["rescode"]
         == "EC1001"
     )
     wrong_method = merchant.sandbox.get("/v1/payments/ready")

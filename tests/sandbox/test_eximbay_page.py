@@ -396,9 +396,7 @@ def test_korean_methods_use_the_domestic_form_of_transaction_id(merchant):
 
 
 def test_a_token_is_saved_and_charged_on_a_page(merchant):
-    body = merchant.order(
-        tokenbilling={"token_creation": "Y", "unique_token_id": "Y"}
-    )
+    body = merchant.order(tokenbilling={"token_creation": "Y", "unique_token_id": "Y"})
     merchant.pay("approve", body)
     saved = merchant.statuses()[0].fields
     assert saved["token_creation"] == "Y"

@@ -14,7 +14,7 @@ class Command(BaseCommand):
     """Run the sandbox in a process of its own until it is interrupted."""
 
     help = "Runs the local sandbox that speaks every provider's wire protocol."
-    requires_system_checks: list[str] = []  # noqa: RUF012
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the address to listen on."""

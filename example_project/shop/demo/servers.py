@@ -76,7 +76,7 @@ def shop_environment(
 
 def manage(*arguments: str, env: Mapping[str, str]) -> None:
     """Run one command of ``manage.py`` to its end."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  (a command of our own)
         _manage(*arguments), env=dict(env), capture_output=True, text=True, check=False
     )
     if done.returncode:
@@ -100,7 +100,7 @@ class Server:
         self.log = log
         self.url = ""
         with log.open("wb") as stream:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603  (a command of our own)
                 command,
                 env=dict(env) if env is not None else None,
                 stdin=subprocess.DEVNULL,

@@ -97,6 +97,7 @@ class Command(BaseCommand):
             log in as {STAFF_NAME} with {password}
   Sandbox   {sandbox.url}/_control/
             plays the payment providers; no money moves
+  Logs      {folder}
 
 Press Ctrl-C to stop.
 """
