@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from django_multipay.registry import build
 
 @register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E004: the shape of ``MULTIPAY`` and each provider's options."""
+    """E001 to E009: the shape of ``MULTIPAY`` and each provider's options."""
     raw = conf.raw
     if not isinstance(raw, Mapping):
         return [
@@ -31,7 +32,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         Error(
             f"MULTIPAY[{name!r}] is unknown.",
             hint=f"Remove it or use one of: {', '.join(DEFAULTS)}.",
-            id="multipay.E001",
+            id="multipay.E006",
         )
         for name in sorted(set(raw) - set(DEFAULTS), key=str)
     ]
@@ -44,7 +45,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             Error(
                 "MULTIPAY['PROVIDERS'] must be a dict of alias to account.",
                 hint="Write {'eximbay': {'BACKEND': '…', 'OPTIONS': {…}}}.",
-                id="multipay.E001",
+                id="multipay.E007",
             ),
         ]
     for alias in providers:
@@ -53,24 +54,32 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _check_site_url(value: object) -> list[CheckMessage]:
-    if value is None:
+    if value is None or _is_origin(value):
         return []
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if (
-        parts
-        and parts.scheme in {"http", "https"}
-        and parts.netloc
-        and parts.path in {"", "/"}
-        and not (parts.query or parts.fragment)
-    ):
-        return []
+    # A user part would hold a password, so the value is not repeated.
     return [
         Error(
-            f"MULTIPAY['SITE_URL'] is {value!r}, which is no origin.",
+            "MULTIPAY['SITE_URL'] is no origin.",
             hint="Use scheme and host only, such as 'https://shop.example', or None.",
             id="multipay.E002",
         )
     ]
+
+
+def _is_origin(value: object) -> bool:
+    if not isinstance(value, str) or re.search(r"[\s\\?#@]", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    return (
+        has_port
+        and parts.scheme in {"http", "https"}
+        and bool(parts.hostname)
+        and parts.path in {"", "/"}
+    )
 
 
 def _check_keys(value: object) -> list[CheckMessage]:
@@ -80,7 +89,7 @@ def _check_keys(value: object) -> list[CheckMessage]:
         isinstance(value, Sequence)
         and not isinstance(value, str)
         and value
-        and all(isinstance(key, str) and len(key) >= 16 for key in value)
+        and all(isinstance(key, str) and len(key.strip()) >= 16 for key in value)
     ):
         return []
     return [
@@ -95,15 +104,13 @@ def _check_keys(value: object) -> list[CheckMessage]:
 
 
 def _check_provider(alias: object) -> list[CheckMessage]:
-    if (
-        not isinstance(alias, str)
-        or not alias.replace("_", "a").replace("-", "a").isalnum()
-    ):
+    if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
         return [
             Error(
                 f"MULTIPAY['PROVIDERS'][{alias!r}] is no usable alias.",
-                hint="Use letters, digits, '-' and '_': it stands in callback URLs.",
-                id="multipay.E004",
+                hint="Use up to 64 ASCII letters, digits, '-' and '_': it stands in "
+                "callback URLs.",
+                id="multipay.E008",
             )
         ]
     try:
@@ -115,7 +122,7 @@ def _check_provider(alias: object) -> list[CheckMessage]:
         ]
     where = f"MULTIPAY['PROVIDERS'][{alias!r}]"
     found: list[CheckMessage] = [
-        Error(f"{where}: {problem}", hint=_OPTIONS_HINT, id="multipay.E004")
+        Error(f"{where}: {problem}", hint=_OPTIONS_HINT, id="multipay.E009")
         for problem in provider.problems()
     ]
     if not _has_proof(provider):
@@ -128,6 +135,8 @@ def _check_provider(alias: object) -> list[CheckMessage]:
         )
     return found
 
+
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _OPTIONS_HINT = "The provider's page in the documentation lists its options."
 

@@ -114,6 +114,7 @@ class _BudgetedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
         self._raw = raw
+        self.has_ended = False
 
     def readable(self) -> bool:
         return True
@@ -121,7 +122,9 @@ class _BudgetedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         call = _current_call.get()
         self._sock.settimeout(call.timeout(call.limits.read))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self.has_ended = count == 0
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -131,7 +134,15 @@ class _BudgetedReader(io.RawIOBase):
 class _BudgetedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_BudgetedReader(sock, self.fp.detach()))
+        self._reader = _BudgetedReader(sock, self.fp.detach())
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        super().begin()
+        # The standard library takes the end of the connection for the end of the
+        # headers, and what was cut for an answer with an empty body.
+        if self._reader.has_ended:
+            raise http.client.IncompleteRead(b"")
 
 
 @functools.cache
@@ -240,8 +251,7 @@ class HttpClient:
                 },
                 data=_dump_json(request.json) if is_json else request.form,
             ).prepare()
-            for value in prepared.headers.values():
-                value.encode("latin-1")
+            "".join(prepared.headers.values()).encode("latin-1")
         except ValueError:
             problem = "the URL, a header or the body cannot be sent as HTTP"
         else:
@@ -494,6 +504,8 @@ def _dump_json(value: Any) -> str:
         return f"{{{','.join(items)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_dump_json, value))}]"
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError("JSON cannot say this number")
         return f"{value:f}"
     return json.dumps(value, allow_nan=False)

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -62,6 +62,7 @@ SYNC_DELAYS = tuple(
 """When to ask again; the last delay repeats."""
 
 _ATTEMPTS = 5
+_MAX_ATTEMPTS = 32767
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -282,7 +283,8 @@ def conclude_delivery(
     """Write what became of a delivery; its raw message is erased once applied."""
     delivery.verdict = verdict
     delivery.error = storable(error, 255)
-    delivery.attempts += 1
+    # Not above what the column takes: a message may wait for a very long time.
+    delivery.attempts = min(delivery.attempts + 1, _MAX_ATTEMPTS)
     fields = ["verdict", "error", "attempts", "payment"]
     if verdict in {Verdict.APPLIED, Verdict.IGNORED}:
         delivery.applied_at = timezone.now()
@@ -321,6 +323,9 @@ _CLAIMS: Mapping[PaymentStatus, tuple[TransactionKind, ...]] = {
 """The facts each status word of a snapshot stands for."""
 
 _MONEY_KINDS = {TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE}
+
+_NAMING_KINDS = {*_MONEY_KINDS, TransactionKind.REGISTRATION}
+"""The facts whose reference becomes the payment's own."""
 
 _MUST_MATCH_IN_FULL = frozenset(PaymentStatus) - {
     PaymentStatus.CREATED,
@@ -413,15 +418,22 @@ def _mismatch(
 
 
 def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason | None:
-    """Return what is wrong with a claim that money moved, if it is one."""
-    if not _MONEY_KINDS.intersection(_CLAIMS[snapshot.status]):
+    """Return what is wrong with a claim that money moved or will, if it is one."""
+    kinds = _CLAIMS[snapshot.status]
+    if not _NAMING_KINDS.intersection(kinds):
         return None
-    if not snapshot.provider_reference:
+    if not snapshot.provider_reference and _MONEY_KINDS.intersection(kinds):
         return ReviewReason.FIELD_MISSING
     captured = snapshot.captured
     if captured is not None and captured.currency.code != payment.currency:
         return ReviewReason.CURRENCY_MISMATCH
-    if snapshot.provider_reference == payment.provider_reference:
+    if (
+        captured is not None
+        and captured.amount <= 0
+        and TransactionKind.CAPTURE in kinds
+    ):
+        return ReviewReason.AMOUNT_MISMATCH
+    if snapshot.provider_reference in {"", payment.provider_reference}:
         return None
     is_taken = (
         Payment.objects.filter(
@@ -436,7 +448,7 @@ def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason
 def _facts(payment: Payment, snapshot: PaymentSnapshot) -> list[Transaction]:
     """Return the facts that ``snapshot`` stands for, unsaved."""
     kinds = _CLAIMS[snapshot.status]
-    if snapshot.needs_review:
+    if snapshot.needs_review and TransactionKind.REVIEW_HOLD not in kinds:
         kinds = (*kinds, TransactionKind.REVIEW_HOLD)
     decline = snapshot.decline
     return [
@@ -529,8 +541,7 @@ def _add_facts(
             (
                 fact.provider_reference
                 for fact in new
-                if fact.kind in _MONEY_KINDS
-                or fact.kind == TransactionKind.REGISTRATION
+                if fact.provider_reference and fact.kind in _NAMING_KINDS
             ),
             None,
         )
@@ -604,6 +615,8 @@ def _write_notices(
             payment=payment,
             signals=signals,
             state=NoticeState.WAITING if signals else NoticeState.DELIVERED,
+            # The clock that `claim_notices` reads, or it may not be due at once.
+            due_at=DatabaseNow(),
         )
 
 
@@ -629,11 +642,16 @@ def claim_sync(payment: Payment) -> bool:
 # The outbox ------------------------------------------------------------------------
 
 
+def due_notices() -> QuerySet[Notice]:
+    """Return the notices that nobody delivers right now and that should be."""
+    return Notice.objects.filter(state=NoticeState.WAITING, due_at__lte=DatabaseNow())
+
+
 @_retried
 def claim_notices(limit: int) -> list[Notice]:
     """Return due notices that are now ours for `NOTICE_LEASE`, in order."""
     now = DatabaseNow()
-    due = Notice.objects.filter(state=NoticeState.WAITING, due_at__lte=now)
+    due = due_notices()
     claimed = []
     for pk in list(due.order_by("id").values_list("pk", flat=True)[:limit]):
         with transaction.atomic(durable=True):

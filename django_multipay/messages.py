@@ -429,5 +429,5 @@ class HttpResponse:
     """The provider's answer, whatever its status; lower-case header names."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)

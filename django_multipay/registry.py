@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -73,11 +74,15 @@ def build(alias: str) -> Provider:
 def _import_backend(where: str, path: object) -> type[Provider]:
     try:
         provider_class = import_string(path) if isinstance(path, str) else None
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ProviderConfigurationError(
             f"{where}['BACKEND'] cannot be imported: {error}"
         ) from error
-    if not (isinstance(provider_class, type) and issubclass(provider_class, Provider)):
+    if (
+        not isinstance(provider_class, type)
+        or not issubclass(provider_class, Provider)
+        or inspect.isabstract(provider_class)
+    ):
         raise ProviderConfigurationError(
             f"{where}['BACKEND'] is {path!r}; use the dotted path of a Provider class, "
             "such as 'django_multipay.providers.eximbay.EximbayProvider'"

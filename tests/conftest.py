@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from django.core.cache import cache
+from django.dispatch import Signal
 from pytest_django import Settings
 
+from django_multipay import signals
+from django_multipay.registry import registry
 from django_multipay.testing.plugin import Sandbox
+from tests.corridor import Corridor
+from tests.flows.scripted import ScriptedProvider, account_settings
+
+# Browser tests need the extra "browser"; the others go on without it.
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
 
 
 @pytest.fixture
@@ -18,3 +30,42 @@ def sandbox_settings(settings: Settings, multipay_sandbox: Sandbox) -> Settings:
         account["OPTIONS"]["base_url"] = multipay_sandbox.url
     settings.MULTIPAY = multipay
     return settings
+
+
+@pytest.fixture
+def corridor(sandbox_settings: Settings, multipay_sandbox: Sandbox) -> Corridor:
+    """A shop on ``http://testserver`` whose payments are started in the sandbox."""
+    sandbox_settings.MULTIPAY |= {"SITE_URL": "http://testserver"}
+    cache.clear()
+    return Corridor(multipay_sandbox)
+
+
+@pytest.fixture
+def scripted(settings: Settings) -> ScriptedProvider:
+    """The provider behind the alias ``scripted``, with an empty script."""
+    settings.MULTIPAY = account_settings(scripted=ScriptedProvider)
+    provider = registry["scripted"]
+    assert isinstance(provider, ScriptedProvider)
+    return provider
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """Connect a receiver to signals by name; it notes what it is told."""
+    connected: list[tuple[Signal, Callable[..., None]]] = []
+
+    def connect(*names: str) -> list[dict[str, Any]]:
+        heard: list[dict[str, Any]] = []
+        for name in names:
+            signal: Signal = getattr(signals, name)
+
+            def receiver(name: str = name, **news: Any) -> None:
+                heard.append({**news, "name": name})
+
+            signal.connect(receiver, weak=False)
+            connected.append((signal, receiver))
+        return heard
+
+    yield connect
+    for signal, receiver in connected:
+        signal.disconnect(receiver)

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
@@ -290,14 +290,14 @@ def test_amounts_in_json_keep_exactly_their_digits():
     body = {
         "amount": Decimal("26.30"),
         "lines": [
-            {"price": Decimal("1E+3"), "count": 2, "name": "Tee – 차"},
+            {"price": Decimal("1E+3"), "count": 2, "name": "Tee 차"},
             None,
             True,
         ],
     }
     assert sent({"method": "POST", "json": body}).body == (
         b'{"amount":26.30,"lines":[{"price":1000,"count":2,'
-        b'"name":"Tee \\u2013 \\ucc28"},null,true]}'
+        b'"name":"Tee \\ucc28"},null,true]}'
     )
 
 
@@ -338,27 +338,13 @@ def test_we_say_who_we_are_and_offer_no_compression():
         {"headers": {"Authorization": "canary-차"}},
         {"headers": {"Bad\nName": "canary"}},
         {"headers": {"Authorization": 7}},
-        {"json": {"amount": Decimal("NaN")}, "headers": {"Authorization": "canary"}},
-        {"url": "no-scheme/canary"},
+        {"json": {"canary": [Decimal("NaN")]}},
+        {"json": {"canary": float("inf")}},
+        {"url": "no-scheme/v1"},
     ],
-    ids=["CRLF", "blank", "not latin", "name", "number", "NaN", "URL"],
+    ids=["CRLF", "blank", "not latin", "name", "number", "NaN", "Infinity", "URL"],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_what_http_cannot_say_is_refused_before_anything_is_sent(values):
-    if "json" in values:
-        pytest.raises(
-            TypeError,
-            HttpClient("shop").send,
-            HttpRequest(
-                **{
-                    "operation": "ask",
-                    "method": "POST",
-                    "url": "http://127.0.0.1:9",
-                    **values,
-                }
-            ),
-        )
-        return
     with Server(always(OK)) as server:
         with pytest.raises(RequestRejected) as caught:
             HttpClient("shop").send(ask(server, **values))
@@ -708,9 +694,7 @@ def test_a_broken_handshake_means_nothing_happened(fault, is_read):
 def ends_without_goodbye(peer: Peer) -> None:
     """Close the TCP connection below TLS, as a crash or an attacker would."""
     peer.read()
-    os.close(os.dup(peer.sock.fileno()))
-    raw = socket.socket(fileno=peer.sock.detach())
-    raw.close()
+    socket.socket(fileno=peer.sock.detach()).close()
 
 
 def speaks_garbage_below_tls(peer: Peer) -> None:
@@ -762,12 +746,8 @@ def test_a_write_that_could_not_connect_is_tried_once_more(trusted):
     context = trusted.context("127.0.0.1")
 
     def speaks_tls(peer: Peer) -> None:
-        sock = context.wrap_socket(peer.sock, server_side=True)
-        with sock, contextlib.closing(Peer(sock, peer.server).file) as file:
-            tls_peer = Peer(sock, peer.server)
-            file.close()
-            with tls_peer.file:
-                always(OK)(tls_peer)
+        with context.wrap_socket(peer.sock, server_side=True) as sock:
+            always(OK)(Peer(sock, peer.server))
 
     with Server(one_after_the_other(says_hello(b""), speaks_tls)) as server:
         url = server.url.replace("http:", "https:")
@@ -836,7 +816,7 @@ def test_a_connection_that_was_idle_for_long_is_not_written_into():
 
 
 def test_a_connection_whose_answer_was_cut_is_not_used_again():
-    big = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BIG), BIG)
+    big = HEAD + b"Content-Length: 99999999\r\n\r\n" + BIG * 2
     with Server(one_after_the_other(stalls_after(big), always(OK))) as server:
         client = HttpClient("shop")
         with pytest.raises(OutcomeUnknown):
@@ -910,7 +890,7 @@ SECRETS: dict[str, Any] = {
         always(
             HEAD + b"X-Token: canary-token\r\nContent-Length: 13\r\n\r\ncanary-answer"
         ),
-        always(b"HTTP/1.1 302 X\r\nLocation: /canary-location\r\n\r\n"),
+        says(b"HTTP/1.1 302 X\r\nLocation: /canary-location\r\n\r\n"),
         says(b""),
         resets_after(b""),
         says(HEAD + b"Content-Length: 99\r\n\r\ncanary-answer"),
@@ -923,16 +903,11 @@ def test_logs_and_errors_hold_no_header_body_or_query(script, caplog):
     with Server(script) as server:
         url = f"{server.url}/v1/payments/p-17?key=canary-query"
         request = ask(server, method="POST", url=url, **SECRETS)
-        try:
+        with pytest.raises(ProviderError) as caught:
             read_json(request, HttpClient("shop").send(request), "shop")
-        except ProviderError as error:
-            shown = str(error) + repr(error)
-            assert "canary" not in shown
-            # The URL of the request is a local variable; the rest is not there.
-            reported = everything_reported(error).replace("canary-query", "")
-            assert "canary" not in reported.replace("canary-location", "")
-        else:
-            pytest.fail("every script here ends in an error")
+    assert "canary" not in str(caught.value) + repr(caught.value)
+    # The URL of the request is a local variable; nothing else is there.
+    assert "canary" not in everything_reported(caught.value).replace("canary-query", "")
     assert "canary" not in caplog.text
 
 
@@ -1006,7 +981,7 @@ def in_seconds(seconds: int) -> str:
         ("9" * 5000, 3600),
         ("-1", None),
         ("1.5", None),
-        ("٧", None),
+        ("\N{ARABIC-INDIC DIGIT SEVEN}", None),
         ("", None),
         ("soon", None),
         ("Thu, 99 Foo 2026 99:99:99 GMT", None),
@@ -1083,10 +1058,9 @@ BAD_JSON = {
 @pytest.mark.parametrize("data", BAD_JSON.values(), ids=BAD_JSON.keys())
 def test_bad_json_is_refused_in_no_time(data):
     started = time.monotonic()
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r"JSON|codec|Exp|Extra|Invalid|Unexpected"):
         loads_strict(data)
     assert time.monotonic() - started < 1
-    assert not isinstance(caught.value, RecursionError)
     response = HttpResponse(status=200, headers={}, body=data)
     for is_read, expected in zip((True, False), UNREADABLE, strict=True):
         with pytest.raises(expected):

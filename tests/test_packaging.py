@@ -67,11 +67,3 @@ def test_a_stale_readme_is_noticed(tmp_path):
     readme = '```bash\n$ pip install -e ".[gone]"  # a remark\npython gone.py demo\n```'
     commands = readme_commands(f"{readme}\n")
     assert unknown_names(commands, {"test"}, tmp_path) == ["gone", "gone.py"]
-
-
-def test_ci_runs_the_test_command_of_the_readme():
-    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    found = re.search(r'^README_TEST_COMMAND="(.+)"$', run, re.MULTILINE)
-    assert found
-    commands = readme_commands((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert any(found[1] in command for command in commands)

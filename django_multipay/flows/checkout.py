@@ -49,6 +49,8 @@ from django_multipay.registry import registry
 
 logger = logging.getLogger("django_multipay.flows")
 
+_MAX_QUANTITY = 10**6
+
 
 def create_payment(
     *,
@@ -86,6 +88,15 @@ def create_payment(
     _check_amount(amount, chosen)
     _check_items(items, amount)
     _check_token(token, provider, customer_id)
+    if save_token and not customer_id:
+        raise InvalidOperation(
+            "save_token needs customer_id: a saved method belongs to somebody",
+            "customer_id",
+        )
+    if expires_at is not None and timezone.is_naive(expires_at):
+        raise InvalidOperation(
+            "expires_at has no time zone; use django.utils.timezone", "expires_at"
+        )
     payment = Payment(
         provider=provider or "",
         order_id=_identifier("order_id", order_id, 64),
@@ -263,6 +274,11 @@ def _check_amount(amount: Money, provider: Provider | None) -> None:
 
 def _check_items(items: Sequence[LineItem], amount: Money) -> None:
     for number, item in enumerate(items):
+        if not isinstance(item, LineItem) or not isinstance(item.unit_price, Money):
+            raise InvalidOperation(
+                f"items[{number}] must be a LineItem with a unit_price of Money",
+                "items",
+            )
         if item.unit_price.currency != amount.currency:
             raise InvalidAmount(
                 f"items[{number}].unit_price is in {item.unit_price.currency.code}, "
@@ -270,9 +286,17 @@ def _check_items(items: Sequence[LineItem], amount: Money) -> None:
                 "items",
             )
         money.to_minor(item.unit_price)
-        if isinstance(item.quantity, bool) or item.quantity < 1:
+        if not isinstance(item.name, str):
+            raise InvalidOperation(f"items[{number}].name is not text", "items")
+        _identifier("items", item.url, 2000, is_required=False)
+        is_whole = isinstance(item.quantity, int) and not isinstance(
+            item.quantity, bool
+        )
+        if not is_whole or not 1 <= item.quantity <= _MAX_QUANTITY:
             raise InvalidOperation(
-                f"items[{number}].quantity is {item.quantity}; use 1 or more", "items"
+                f"items[{number}].quantity is {item.quantity!r}; use a whole number, "
+                f"1 to {_MAX_QUANTITY}",
+                "items",
             )
 
 
@@ -281,7 +305,9 @@ def _check_token(token: Token | None, provider: str | None, customer_id: str) ->
         return
     if token.status != TokenStatus.ACTIVE:
         raise InvalidOperation("the saved method was deleted; use another", "token")
-    if token.provider != provider or token.customer_id != customer_id:
+    # Two buyers without a name are not the same buyer.
+    is_theirs = token.customer_id == customer_id and bool(customer_id)
+    if token.provider != provider or not is_theirs:
         raise InvalidOperation(
             "the saved method belongs to another customer or provider account", "token"
         )
@@ -311,14 +337,23 @@ def _choice(field: str, value: str, choices: type[models.TextChoices]) -> str:
 
 
 def _plain_json(field: str, value: Mapping[str, Any]) -> Any:
+    if not isinstance(value, Mapping):
+        raise InvalidOperation(
+            f"{field} is a {type(value).__name__}, not a dict", field
+        )
     try:
-        return scrub(json.loads(json.dumps(value, allow_nan=False)))
+        text = json.dumps(value, allow_nan=False)
+        return scrub(json.loads(text, parse_float=_refuse_fraction))
     except (TypeError, ValueError) as error:
         raise InvalidOperation(
             f"{field} is not plain JSON ({error}); use texts, whole numbers, lists "
             "and dicts",
             field,
         ) from error
+
+
+def _refuse_fraction(text: str) -> None:
+    raise ValueError(f"{text} would lose digits; write it as text")
 
 
 # To and from the columns --------------------------------------------------------------

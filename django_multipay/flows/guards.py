@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from django.db import connection
 
 from django_multipay import ledger
 from django_multipay.providers.base import Provider
@@ -14,15 +14,15 @@ def refuse_open_transaction(flow: str) -> None:
     A rollback there would forget an intent that the provider has already carried
     out, and a row lock would be held for as long as the provider takes to answer.
     """
-    try:
-        with transaction.atomic(durable=True):
-            pass
-    except RuntimeError as error:
+    # What ``atomic(durable=True)`` looks at, without opening a transaction: on SQLite
+    # that would take the write lock, for every message a stranger sends.
+    blocks = connection.atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):
         raise RuntimeError(
             f"{flow}() talks to the provider and cannot run inside "
             "transaction.atomic() or a view under ATOMIC_REQUESTS; call it after the "
             "commit (transaction.on_commit) or mark the view non_atomic_requests"
-        ) from error
+        )
 
 
 def account_of(provider: Provider) -> ledger.Account:

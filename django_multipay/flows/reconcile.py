@@ -42,7 +42,7 @@ def reconcile(
     ``limit`` bounds each of the three (default 500). Never starts a payment. Safe
     to run many times at once: every row is claimed before it is worked on.
     """
-    bound = limit or 500
+    bound = 500 if limit is None else limit
     deliveries = WebhookDelivery.objects.filter(verdict=Verdict.STORED)
     payments = Payment.objects.filter(sync_at__lte=ledger.DatabaseNow())
     if providers is not None:
@@ -52,10 +52,16 @@ def reconcile(
         moment = timezone.now() - older_than
         deliveries = deliveries.filter(received_at__lte=moment)
         payments = payments.filter(created_at__lte=moment)
-    stored = list(deliveries.order_by("id")[:bound])
+    # What failed often comes last, so that it cannot keep the others waiting.
+    stored = list(deliveries.order_by("attempts", "id")[:bound])
     due = list(payments.order_by("sync_at")[:bound])
     if dry_run:
-        return Report(deliveries=len(stored), payments=len(due), notices=0, errors=0)
+        return Report(
+            deliveries=len(stored),
+            payments=len(due),
+            notices=ledger.due_notices()[:bound].count(),
+            errors=0,
+        )
     errors = applied = asked = 0
     for delivery in stored:
         applied += replay_delivery(delivery) != Verdict.STORED

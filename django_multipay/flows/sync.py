@@ -38,7 +38,8 @@ def sync_if_due(payment: Payment) -> bool:
     For pages that buyers reload: however often they do, the provider is asked at
     growing intervals only.
     """
-    if payment.provider not in registry or not ledger.claim_sync(payment):
+    # Claimed first: one that nobody can ask about must not stay first in the queue.
+    if not ledger.claim_sync(payment) or payment.provider not in registry:
         return False
     if Capability.FETCH not in registry[payment.provider].capabilities:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -30,7 +31,7 @@ class EncryptedJSONField(TextFieldBase):
         self, value: str, expression: Expression, connection: BaseDatabaseWrapper
     ) -> Any:
         """Return the decrypted value; `MultipayError` if no key opens it."""
-        return json.loads(crypto.decrypt(value)) if value else None
+        return json.loads(crypto.decrypt(value), parse_float=Decimal) if value else None
 
     def get_prep_value(self, value: Any) -> str:
         """Return the ciphertext under the first of the encryption keys."""

@@ -271,7 +271,8 @@ class Transaction(models.Model):
         """Insert the fact; `InvalidOperation` when it exists already."""
         if not self._state.adding:
             raise InvalidOperation("a transaction is a fact and cannot be changed")
-        super().save(*args, **kwargs)
+        # With a key that exists Django would try an UPDATE first.
+        super().save(*args, **{**kwargs, "force_insert": True})
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise `InvalidOperation`."""

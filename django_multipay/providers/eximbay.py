@@ -716,7 +716,7 @@ class EximbayProvider(Provider):
         for name, values in {"": top, **nested}.items():
             if not isinstance(values, Mapping):
                 raise InvalidOperation(
-                    f"provider_data[{name!r}] must be a mapping of its fields, "
+                    f"provider_data.{name} must be a mapping of its fields, "
                     f"not {type(values).__name__}",
                     f"provider_data.{name}",
                 )
@@ -1320,4 +1320,4 @@ def _day(text: str) -> date | None:
 
 def _harmless(message: str) -> str:
     """Return the provider's words without addresses, keys and card numbers."""
-    return _PRIVATE.sub(MASK, storable(message, 200))
+    return _PRIVATE.sub(MASK, storable(message, 1000))[:200]

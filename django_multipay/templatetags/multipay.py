@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import segno
 from django import template
+from django.utils.safestring import SafeString, mark_safe
 
 from django_multipay import money
 from django_multipay.enums import PaymentStatus
@@ -13,9 +16,27 @@ from django_multipay.models import Payment
 
 register = template.Library()
 
+_LINK = re.compile(r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*:\S+", re.I)
 
-@register.inclusion_tag("multipay/tags/pay_button.html", takes_context=True)
-def pay_button(context: dict[str, Any], payment: Payment) -> dict[str, Any]:
+
+@register.filter
+def qr_svg(data: str) -> SafeString:
+    """Draw ``data`` as a QR code, with the quiet zone that scanners need."""
+    image = segno.make(data, micro=False)
+    # Only the drawing is in it, never the text itself.
+    return mark_safe(  # noqa: S308
+        image.svg_inline(border=2, omitsize=True, svgclass=None, lineclass=None)
+    )
+
+
+@register.filter
+def safe_link(url: str) -> str:
+    """Return a provider's ``url``, of the web or of an app, unless it is a script."""
+    return url if isinstance(url, str) and _LINK.fullmatch(url) else ""
+
+
+@register.inclusion_tag("multipay/tags/pay_button.html")
+def pay_button(payment: Payment) -> dict[str, Any]:
     """Show one button that opens the payment page (or nothing once it is over)."""
     return {
         "payment": payment,

@@ -11,6 +11,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_deny
@@ -30,6 +31,7 @@ from django_multipay.messages import (
     dump_action,
 )
 from django_multipay.models import Payment
+from django_multipay.registry import registry
 
 logger = logging.getLogger("django_multipay.views")
 
@@ -56,38 +58,47 @@ def _page(view: View) -> View:
 def checkout(request: HttpRequest, payment_uuid: uuid.UUID) -> HttpResponse:
     """GET shows what will be paid and where; POST opens the payment there."""
     payment = get_object_or_404(Payment, uuid=payment_uuid)
-    if payment.status not in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
+    action = payment.action
+    is_open = payment.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}
+    if not is_open or (payment.started_at and action is None):
         return HttpResponseRedirect(payment.get_outcome_url())
     if request.method == "POST":
         return _start(request, payment)
-    if payment.action is not None:
-        return _next_step(request, payment, payment.action)
+    if action is not None:
+        return _next_step(request, payment, action)
     return _choice(request, payment)
 
 
 def _start(request: HttpRequest, payment: Payment) -> HttpResponse:
+    """Open the payment; the buyer comes back by GET, so no page asks to post again."""
+    provider = request.POST.get("provider", "")
+    if provider and provider not in registry:
+        return _choice(request, payment, problem="invalid", status=409)
     try:
-        action = start_payment(
-            payment, request, provider=request.POST.get("provider", "")
-        )
+        action = start_payment(payment, request, provider=provider)
     except InvalidOperation as error:
         logger.warning("payment %s cannot start: %s", payment.uuid, error)
         return _choice(request, payment, problem="invalid", status=409)
     except MultipayError as error:
         logger.warning("payment %s did not start: %s", payment.uuid, error)
         return _choice(request, payment, problem="unavailable", status=503)
-    if action is None:
+    if action is None and payment.status == PaymentStatus.CREATED:
         return _choice(request, payment, problem="starting", status=202)
-    return _next_step(request, payment, action)
+    location = (
+        action.url if isinstance(action, Redirect) else payment.get_checkout_url()
+    )
+    return HttpResponse(status=303, headers={"Location": location})
 
 
 def _choice(
     request: HttpRequest, payment: Payment, problem: str = "", status: int = 200
 ) -> HttpResponse:
+    is_over = payment.expires_at is not None and payment.expires_at <= timezone.now()
     context = {
         **_summary(payment),
-        "providers": providers_for(payment),
+        "providers": [] if is_over else providers_for(payment),
         "problem": problem,
+        "back_url": _own_url(request, payment.failure_url),
     }
     return render(request, "multipay/checkout.html", context, status=status)
 
@@ -102,6 +113,10 @@ def _next_step(
         **_summary(payment),
         "action": action,
         "action_data": dump_action(action),
+        # A list, because a field may be called "items".
+        "fields": list(action.fields.items()) if isinstance(action, PostForm) else [],
+        "provider_name": _provider_name(payment),
+        "back_url": _own_url(request, payment.failure_url),
     }
     response = render(request, _template(action), context)
     # The provider's pop-up must keep its opener, or it cannot be closed by itself.
@@ -189,16 +204,29 @@ def _next_url(request: HttpRequest, payment: Payment) -> str:
     status = PaymentStatus(payment.status)
     is_over = status in states.UNSUCCESSFUL_STATUSES
     url = payment.failure_url if is_over else payment.success_url
+    return _own_url(request, url)
+
+
+def _own_url(request: HttpRequest, url: str) -> str:
+    """Return ``url`` if it is on this very host, else nothing."""
     is_safe = url_has_allowed_host_and_scheme(
         url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return url if is_safe else ""
 
 
+def _provider_name(payment: Payment) -> str:
+    """Return what the buyer knows the provider as; its alias where it is gone."""
+    if payment.provider not in registry:
+        return payment.provider
+    return registry[payment.provider].display_name
+
+
 def _summary(payment: Payment) -> dict[str, Any]:
     return {
         "payment": payment,
         "amount": money.display(payment.amount),
+        "refunded": money.display(payment.refunded),
         "items": [
             {
                 **item,

@@ -85,7 +85,7 @@ class OrderEventInline(ReadOnlyInline):
     model = OrderEvent
     verbose_name_plural = _("history")
     fields = ["created_at", "kind", "note", "notice_id"]
-    readonly_fields = fields
+    readonly_fields = ["created_at", "kind", "note", "notice_id"]
 
 
 @admin.register(Order)

@@ -77,7 +77,7 @@ def payment_for(
             customer_id=order.customer_id,
             success_url=order.get_absolute_url(),
             failure_url=order.get_absolute_url(),
-            description=f"Quiet Kettle, order {order.reference}",
+            description="Quiet Kettle",
             items=[
                 LineItem(
                     name=line.name,

@@ -20,11 +20,10 @@ NOT_COUNTRIES = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
 @cache
 def countries() -> list[tuple[str, str]]:
     """Return ISO 3166-1 codes with English names, by name."""
-    territories: dict[str, str] = Locale("en").territories
     return sorted(
         (
             (code, name)
-            for code, name in territories.items()
+            for code, name in Locale("en").territories.items()
             if len(code) == 2 and code.isalpha() and code not in NOT_COUNTRIES
         ),
         key=lambda country: country[1],

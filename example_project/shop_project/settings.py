@@ -6,6 +6,7 @@ The variables and their defaults are listed in ``example_project/README.md``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -114,7 +115,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
 SANDBOX_URL = env.str("SANDBOX_URL", default="http://127.0.0.1:8100").rstrip("/")
 EXIMBAY_URL = env.str("EXIMBAY_URL", default=SANDBOX_URL).rstrip("/")
 
-MULTIPAY = {
+MULTIPAY: dict[str, Any] = {
     "PROVIDERS": {
         "eximbay": {
             "BACKEND": "django_multipay.providers.eximbay.EximbayProvider",
@@ -125,6 +126,11 @@ MULTIPAY = {
                     "EXIMBAY_API_KEY", default="test_1849705C642C217E0B2D"
                 ),
                 "base_url": EXIMBAY_URL,
+                # Eximbay publishes no code for a buyer who cancels; this one is the
+                # sandbox's.
+                "cancel_codes": env.list("EXIMBAY_CANCEL_CODES", default=["XC00"]),
+                # R: the payment page in the same window; P: in a pop-up.
+                "display_type": env.str("EXIMBAY_DISPLAY_TYPE", default="R"),
             },
         },
     },

@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 
 admin.site.site_header = "Quiet Kettle"
 admin.site.site_title = "Quiet Kettle"
 admin.site.index_title = "Back room"
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("payments/", include("django_multipay.urls")),
     path("", include("shop.urls")),

@@ -20,7 +20,7 @@ from django_multipay.sandbox.server import SandboxServer
 
 MID = "1849705C64"
 API_KEY = "test_1849705C642C217E0B2D"
-ACKNOWLEDGEMENT = b"rescode=0000&resmsg=Success"
+ACKNOWLEDGMENT = b"rescode=0000&resmsg=Success"
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Shop:
     """Answers every POST with `answer` and keeps what it was sent."""
 
     origin: str = ""
-    answer: bytes = ACKNOWLEDGEMENT
+    answer: bytes = ACKNOWLEDGMENT
     answers: list[bytes] = field(default_factory=list)
     received: list[Incoming] = field(default_factory=list)
 
@@ -52,6 +52,9 @@ def shop() -> Iterator[Shop]:
     shop = Shop()
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        # Head and body leave together, or the second waits for an acknowledgment.
+        wbufsize = -1
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             shop.received.append(
@@ -92,14 +95,19 @@ def sandbox_origin() -> Iterator[str]:
     thread.join(timeout=10)
 
 
-@pytest.fixture
-def sandbox(sandbox_origin: str) -> Iterator[httpx.Client]:
-    """The sandbox, fresh: books, faults, settings and clock are reset."""
-    with httpx.Client(
-        base_url=sandbox_origin, trust_env=False, timeout=20, follow_redirects=True
-    ) as client:
-        client.post("/_control/reset").raise_for_status()
+@pytest.fixture(scope="session")
+def sandbox_client(sandbox_origin: str) -> Iterator[httpx.Client]:
+    """One client for all tests: making one loads certificates each time."""
+    with httpx.Client(base_url=sandbox_origin, trust_env=False, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+def sandbox(sandbox_client: httpx.Client) -> httpx.Client:
+    """The sandbox, fresh: books, faults, settings and clock are reset."""
+    sandbox_client.follow_redirects = True
+    sandbox_client.post("/_control/reset").raise_for_status()
+    return sandbox_client
 
 
 class Merchant:

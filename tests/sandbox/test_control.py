@@ -1,12 +1,17 @@
 """The control desk: deliveries, clock, settings, faults over a real socket."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
+
+from django_multipay.sandbox.eximbay.codes import ACCOUNTS
+from django_multipay.sandbox.faults import WORK_IS_DONE
 
 
 def test_a_status_is_sent_until_the_exact_text_comes_back(merchant):
@@ -299,6 +304,7 @@ def test_it_runs_prints_one_line_and_stops_cleanly(number):
         text=True,
     )
     with process:
+        assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("Sandbox ready on http://127.0.0.1:")
         origin = line.split()[-1]
@@ -321,3 +327,15 @@ def test_a_taken_port_is_explained(sandbox_origin):
 
     assert done.returncode == 2
     assert "cannot listen" in done.stderr
+
+
+def test_the_docs_name_every_setting_fault_and_account(sandbox):
+    page = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
+    settings = sandbox.get("/_control/settings").json()["eximbay"]
+
+    for name, default in settings.items():
+        assert f"| `{name}` | `{json.dumps(default)}` |" in page
+    for kind in WORK_IS_DONE:
+        assert f"| `{kind}` |" in page
+    for account in ACCOUNTS:
+        assert f"| `{account.mid}` | `{account.api_key}` |" in page

@@ -144,7 +144,7 @@ def test_every_documented_object_is_accepted(merchant):
             {"payment": {"multi_payment_method": "P000,P101"}},
             "payment.multi_payment_method",
         ),
-        ({"payment": {"colour": "red"}}, "payment.colour"),
+        ({"payment": {"shade": "red"}}, "payment.shade"),
         ({"merchant": {"mid": "0000000000"}}, "merchant.mid"),
         ({"buyer": {"name": ""}}, "buyer.name"),
         ({"buyer": {"email": ""}}, "buyer.email"),
@@ -269,7 +269,7 @@ def test_the_sum_rule_can_be_switched_off(merchant):
 def test_unknown_fields_can_be_let_through(merchant):
     merchant.settings(refuse_unknown_fields=False)
 
-    body = merchant.order(cart=[], payment={"colour": "red"})
+    body = merchant.order(cart=[], payment={"shade": "red"})
 
     assert merchant.ready(body).json()["rescode"] == "0000"
 

@@ -1,4 +1,4 @@
-"""The providers the sandbox plays: one module (or package) each, found by walking this package.
+"""The providers the sandbox plays: one module each, found by walking this package.
 
 A module takes part by defining one subclass of `SandboxProvider`. Nothing else in
 the sandbox names a provider.
@@ -145,7 +145,6 @@ def discover() -> list[type[SandboxProvider]]:
         found.extend(
             item
             for _, item in inspect.getmembers(module, inspect.isclass)
-            if issubclass(item, SandboxProvider)
-            and item.__module__.startswith(module.__name__)
+            if issubclass(item, SandboxProvider) and item.__module__ == module.__name__
         )
     return sorted(found, key=lambda item: item.slug)

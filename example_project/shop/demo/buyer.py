@@ -23,13 +23,17 @@ class UnexpectedPage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Where an order and its last payment stand, as their pages tell."""
+    """Where an order and its last payment stand, as their pages tell.
+
+    ``heard`` is how often the shop acted on news about its payments.
+    """
 
     order: str
     payment: str
+    heard: int = 1
 
     def __str__(self) -> str:
-        return f"order {self.order}, payment {self.payment}"
+        return f"order {self.order}, payment {self.payment}, heard {self.heard}"
 
 
 def browser() -> requests.Session:
@@ -89,12 +93,10 @@ class Buyer:
         page = self.get(self.payment_url)
         choice = page.form_with("provider")
         data = {"provider": alias} if choice is not None else {}
-        answer = self._post(self.payment_url, data)
-        action = Page(answer.text).next_action
-        if answer.status_code != requests.codes.ok or action is None:
-            raise UnexpectedPage(
-                f"{self.payment_url} has no next action (HTTP {answer.status_code})"
-            )
+        self._post(self.payment_url, data)
+        action = self.get(self.payment_url).next_action
+        if action is None:
+            raise UnexpectedPage(f"{self.payment_url} offers no next action")
         return action
 
     def come_back(self, url: str, fields: Mapping[str, str]) -> None:
@@ -116,9 +118,8 @@ class Buyer:
         """Return what the pages say, once they say ``expected`` or patience ends."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            seen = Seen(
-                order=self.get(self.order_url).order_status, payment=self._payment()
-            )
+            page = self.get(self.order_url)
+            seen = Seen(page.order_status, self._payment(), page.payment_events)
             if seen == expected or time.monotonic() > deadline:
                 return seen
             time.sleep(0.25)

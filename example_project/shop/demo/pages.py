@@ -22,13 +22,14 @@ class Form:
 
 
 class Page(HTMLParser):
-    """The forms of a page, its links, its next action and the order's status."""
+    """The forms and links of a page, its next action, and how an order stands."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.forms: list[Form] = []
         self.links: list[str] = []
         self.order_status = ""
+        self.payment_events = 0
         self._form: Form | None = None
         self._script: list[str] | None = None
         self.next_action: dict[str, Any] | None = None
@@ -46,6 +47,7 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         if "data-order-status" in given:
             self.order_status = given["data-order-status"]
+        self.payment_events += "data-payment-event" in given
         if tag == "form":
             method = given.get("method", "get").lower()
             self._form = Form(given.get("id", ""), given.get("action", ""), method)

@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from django_multipay.sandbox.providers.eximbay.codes import (
+from django_multipay.sandbox.eximbay.codes import (
     ANY_CARD,
     BAD_REQUEST,
     BANK_TRANSFER,

@@ -12,9 +12,8 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from django_multipay.sandbox.providers import Operation
-from django_multipay.sandbox.providers.eximbay.callback import is_same, sign
-from django_multipay.sandbox.providers.eximbay.codes import (
+from django_multipay.sandbox.eximbay.callback import is_same, sign
+from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS,
     ACCOUNTS_BY_MID,
     BAD_CONTENT_TYPE,
@@ -28,7 +27,7 @@ from django_multipay.sandbox.providers.eximbay.codes import (
     card_digits,
     is_card,
 )
-from django_multipay.sandbox.providers.eximbay.documents import (
+from django_multipay.sandbox.eximbay.documents import (
     RETRIEVE,
     VERIFY,
     Field,
@@ -38,13 +37,14 @@ from django_multipay.sandbox.providers.eximbay.documents import (
     check_payment_request,
     flatten,
 )
-from django_multipay.sandbox.providers.eximbay.ledger import (
+from django_multipay.sandbox.eximbay.ledger import (
     NONE,
     RETRIEVABLE,
     Ledger,
     Payment,
     wire_amount,
 )
+from django_multipay.sandbox.providers import Operation
 
 
 class Api:

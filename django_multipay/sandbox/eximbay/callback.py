@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from django_multipay.sandbox.providers.eximbay.codes import (
+from django_multipay.sandbox.eximbay.codes import (
     DEFERRED,
     Account,
     card_digits,
     is_card,
 )
-from django_multipay.sandbox.providers.eximbay.ledger import (
+from django_multipay.sandbox.eximbay.ledger import (
     NONE,
     RETRIEVABLE,
     Payment,
@@ -101,7 +101,7 @@ LEGACY_KEYS = {
     "payment_url": "paymentURL",
 }
 
-ACKNOWLEDGEMENT = "rescode=0000&resmsg=Success"
+ACKNOWLEDGMENT = "rescode=0000&resmsg=Success"
 FORM_HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -207,7 +207,7 @@ def encode(
 
 def is_acknowledged(status: int, answer: str) -> bool:
     """The exact text counts; nobody documents that the HTTP status does."""
-    return answer == ACKNOWLEDGEMENT
+    return answer == ACKNOWLEDGMENT
 
 
 def is_answered(status: int, answer: str) -> bool:

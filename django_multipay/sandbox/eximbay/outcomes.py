@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django_multipay.sandbox.books import Clock
-from django_multipay.sandbox.providers.eximbay.codes import (
+from django_multipay.sandbox.eximbay.codes import (
     ANY_CARD,
     CANCELED,
     CANCELED_BY_BUYER,
@@ -30,8 +30,8 @@ from django_multipay.sandbox.providers.eximbay.codes import (
     card_digits,
     is_card,
 )
-from django_multipay.sandbox.providers.eximbay.documents import bad_request, read_day
-from django_multipay.sandbox.providers.eximbay.ledger import (
+from django_multipay.sandbox.eximbay.documents import bad_request, read_day
+from django_multipay.sandbox.eximbay.ledger import (
     AUTH,
     AUTHENTICATED,
     FAILED,

@@ -1,4 +1,8 @@
-"""Eximbay's doors: the API, what browsers open, and the control desk."""
+"""Eximbay's doors: the API, what browsers open, and the control desk.
+
+The rooms behind them (documents, ledger, outcomes, callbacks ...) are in
+`django_multipay/sandbox/eximbay/`.
+"""
 
 import asyncio
 import secrets
@@ -16,14 +20,8 @@ from django_multipay.sandbox import pages
 from django_multipay.sandbox.books import CallbackEntry
 from django_multipay.sandbox.callbacks import Policy
 from django_multipay.sandbox.control import read_json
-from django_multipay.sandbox.providers import (
-    Operation,
-    Row,
-    SandboxProvider,
-    World,
-)
-from django_multipay.sandbox.providers.eximbay.api import Api, origin
-from django_multipay.sandbox.providers.eximbay.callback import (
+from django_multipay.sandbox.eximbay.api import Api, origin
+from django_multipay.sandbox.eximbay.callback import (
     FORM_HEADERS,
     callback_fields,
     encode,
@@ -32,7 +30,7 @@ from django_multipay.sandbox.providers.eximbay.callback import (
     is_same,
     sign,
 )
-from django_multipay.sandbox.providers.eximbay.codes import (
+from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS,
     ACCOUNTS_BY_MID,
     BAD_FGKEY,
@@ -47,10 +45,10 @@ from django_multipay.sandbox.providers.eximbay.codes import (
     card_digits,
     is_card,
 )
-from django_multipay.sandbox.providers.eximbay.documents import (
+from django_multipay.sandbox.eximbay.documents import (
     Refused,
 )
-from django_multipay.sandbox.providers.eximbay.ledger import (
+from django_multipay.sandbox.eximbay.ledger import (
     AUTH,
     FAILED,
     REGISTERED,
@@ -62,8 +60,14 @@ from django_multipay.sandbox.providers.eximbay.ledger import (
     seoul_time,
     shown_amount,
 )
-from django_multipay.sandbox.providers.eximbay.outcomes import Till, Verdict
-from django_multipay.sandbox.providers.eximbay.switches import SETTINGS
+from django_multipay.sandbox.eximbay.outcomes import Till, Verdict
+from django_multipay.sandbox.eximbay.switches import SETTINGS
+from django_multipay.sandbox.providers import (
+    Operation,
+    Row,
+    SandboxProvider,
+    World,
+)
 
 # Colors of the control page.
 TONES = {SALE: "good", AUTH: "good", REGISTERED: "wait", FAILED: "bad"}

@@ -1,0 +1,210 @@
+"""A buyer with a real browser: shop, payment page, Eximbay's page, outcome, order.
+
+Needs Chromium; run with ``python -m pytest -m browser``. Each page is kept as a
+picture in ``screenshots/``, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCREENSHOTS = ROOT / "screenshots"
+SIZES = {
+    "desktop": {"width": 1280, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
+PATIENCE = 20_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "install Chromium (Debian: apt-get install chromium)"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=program,
+            args=["--no-sandbox", "--disable-quic", "--disable-background-networking"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Demo:
+    """A running demo: the shop's address and the sandbox's."""
+
+    shop: str
+    sandbox: str
+
+
+def start_demo(stack: ExitStack, folder: Path, display_type: str) -> Demo:
+    """Start ``manage.py demo`` as the README says, on a database of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "example_project/manage.py", "demo"],
+        cwd=ROOT,
+        env={
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name != "DJANGO_SETTINGS_MODULE"
+            },
+            "DATABASE_URL": f"sqlite:///{folder / 'demo.sqlite3'}",
+            "EXIMBAY_DISPLAY_TYPE": display_type,
+            "PYTHONUNBUFFERED": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    stack.callback(process.stdout.close)
+    stack.callback(process.wait, timeout=30)
+    stack.callback(process.terminate)
+    urls: list[str] = []
+    for line in process.stdout:
+        urls += re.findall(r"http://127\.0\.0\.1:\d+", line)
+        if len(set(urls)) >= 2 and "Ctrl" in line:
+            break
+    assert len(set(urls)) >= 2, "the demo did not print its addresses"
+    shop, sandbox = list(dict.fromkeys(urls))[:2]
+    return Demo(shop=shop, sandbox=sandbox)
+
+
+@pytest.fixture(scope="module", params=["R", "P"], ids=["redirect", "popup"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Demo, str]]:
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("demo")
+        yield start_demo(stack, folder, request.param), request.param
+
+
+@pytest.fixture(params=list(SIZES))
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A fresh visitor; any script error on a page of ours fails the test."""
+    context = browser.new_context(viewport=SIZES[request.param], locale="en-US")
+    visitor = context.new_page()
+    problems: list[str] = []
+    visitor.on("pageerror", lambda error: problems.append(str(error)))
+    visitor.size_name = request.param
+    visitor.set_default_timeout(PATIENCE)
+    yield visitor
+    context.close()
+    assert not problems
+
+
+def picture(page: Page, name: str, size: str, display: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}-{display}-{size}.png", full_page=True)
+
+
+def order(page: Page, shop: str, size: str, display: str, currency: str) -> None:
+    """Walk from the catalogue to the payment page."""
+    page.goto(shop)
+    page.get_by_role("button", name=currency).click()
+    picture(page, "1-catalogue", size, display)
+    page.get_by_role("link", name="Tasting Box").first.click()
+    page.get_by_role("button", name="Add to cart").click()
+    page.goto(f"{shop}/cart/")
+    page.get_by_role("link", name="Check out").click()
+    page.get_by_label("Name").fill("Kim Minji")
+    page.get_by_label("E-mail").fill("minji@example.com")
+    page.get_by_label("Country").select_option("KR")
+    picture(page, "2-checkout", size, display)
+    page.get_by_role("button", name="Pay").click()
+    page.wait_for_url("**/payments/**")
+    picture(page, "3-payment", size, display)
+
+
+def to_eximbay(page: Page, display: str) -> Page:
+    """Open Eximbay's page; return the window it is in."""
+    if display == "R":
+        page.get_by_role("button", name="with Eximbay").click()
+        page.wait_for_selector("[name=outcome]")
+        return page
+    page.get_by_role("button", name="with Eximbay").click()
+    with page.context.expect_page() as opened:
+        page.get_by_role("button", name="with Eximbay").click()
+    popup = opened.value
+    popup.wait_for_selector("[name=outcome]")
+    return popup
+
+
+def test_a_buyer_pays_and_sees_the_order_paid(demo, page):
+    running, display = demo
+    size = page.size_name
+    order(page, running.shop, size, display, "USD")
+    eximbay = to_eximbay(page, display)
+    picture(eximbay, "4-eximbay", size, display)
+    eximbay.locator("button[name=outcome][value=approve]").click()
+
+    page.wait_for_url("**/outcome/")
+    expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "paid")
+    picture(page, "5-outcome", size, display)
+    page.goto(f"{running.shop}/orders/")
+    page.locator("a[href*='/orders/']").last.click()
+    expect(page.locator("#order")).to_have_attribute("data-order-status", "paid")
+    picture(page, "6-order", size, display)
+
+
+def test_a_buyer_who_is_declined_can_pay_again(demo, page):
+    running, display = demo
+    size = page.size_name
+    order(page, running.shop, size, display, "USD")
+    to_eximbay(page, display).locator("button[name=outcome][value=decline]").click()
+
+    page.wait_for_url("**/outcome/")
+    picture(page, "7-declined", size, display)
+    page.goto(f"{running.shop}/orders/")
+    page.locator("a[href*='/orders/']").last.click()
+    expect(page.locator("#order")).to_have_attribute(
+        "data-order-status", "payment_failed"
+    )
+    page.get_by_role("button", name="Pay again").click()
+    page.wait_for_url("**/payments/**")
+    to_eximbay(page, display).locator("button[name=outcome][value=approve]").click()
+    page.wait_for_url("**/outcome/")
+    expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "paid")
+
+
+def test_a_deposit_turns_the_waiting_order_into_a_paid_one(demo, page):
+    running, display = demo
+    size = page.size_name
+    order(page, running.shop, size, display, "KRW")
+    eximbay = to_eximbay(page, display)
+    eximbay.locator("[value=P305]").first.check(force=True)
+    picture(eximbay, "8-eximbay-krw", size, display)
+    eximbay.locator("button[name=outcome][value=register]").click()
+
+    page.wait_for_url("**/outcome/")
+    expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "deposit")
+    picture(page, "9-deposit", size, display)
+    books = page.request.get(f"{running.sandbox}/_control/eximbay/payments").json()
+    waiting = [row for row in books if row["status"] == "REGISTERED"]
+    paid = page.request.post(
+        f"{running.sandbox}/_control/eximbay/payments/"
+        f"{waiting[-1]['order_id']}/deposit"
+    )
+    assert paid.ok
+    page.goto(f"{running.shop}/orders/")
+    page.locator("a[href*='/orders/']").last.click()
+    for _ in range(20):
+        if page.locator("#order").get_attribute("data-order-status") == "paid":
+            break
+        page.wait_for_timeout(500)
+        page.reload()
+    expect(page.locator("#order")).to_have_attribute("data-order-status", "paid")
