@@ -292,7 +292,7 @@ class HttpClient:
                 _current_call.reset(token)
             is_slow = isinstance(reason, (TimeoutError, PoolTimeout))
             is_safe = not call.has_sent or (request.is_read and not is_slow)
-            if has_retried or not is_safe or call.time_left <= timedelta():
+            if has_retried or not is_safe:
                 break
             has_retried = True
         if call.has_sent:

@@ -11,11 +11,12 @@ import functools
 import hashlib
 import logging
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -44,7 +45,7 @@ from django_multipay.models import (
     Transaction,
     WebhookDelivery,
 )
-from django_multipay.redaction import redact, storable
+from django_multipay.redaction import scrub, storable
 
 logger = logging.getLogger("django_multipay.ledger")
 
@@ -88,7 +89,7 @@ def _retried(function: Callable[P, R]) -> Callable[P, R]:
             try:
                 return function(*args, **kwargs)
             except (OperationalError, IntegrityError):
-                if connection.in_atomic_block or not connection.is_usable():
+                if connection.in_atomic_block or not _is_connected():
                     raise
                 logger.info("%s: attempt %s is repeated", function.__name__, attempt)
                 # Jitter only; nothing secret depends on it.
@@ -96,6 +97,11 @@ def _retried(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def _is_connected() -> bool:
+    # MariaDB's own check fails when there is no connection at all.
+    return connection.connection is not None and connection.is_usable()
 
 
 def _lock(payment_id: int) -> Payment:
@@ -127,14 +133,21 @@ def _open_checkout(payment: Payment) -> Operation:
     )
 
 
+_STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
+
+
 @_retried
-def request_checkout(payment: Payment, provider: str) -> Operation:
+def request_checkout(payment: Payment, provider: str) -> Operation | None:
     """Return the one open checkout operation of ``payment``, made if need be.
 
+    None if another worker has started the payment, or it is over, by now.
     ``provider`` is written to the payment while it has none.
     """
     with transaction.atomic(durable=True):
         locked = _lock(payment.pk)
+        if locked.next_action or locked.status not in _STARTABLE:
+            payment.provider = locked.provider
+            return None
         if not locked.provider:
             locked.provider = provider
             locked.save(update_fields=["provider", "updated_at"])
@@ -221,9 +234,10 @@ def conclude_checkout(
             return payment
         now = timezone.now()
         payment.started_at = payment.started_at or now
-        payment.sync_at = payment.sync_at or now + SYNC_DELAYS[0]
         fields = ["started_at", "sync_at", "status", "updated_at"]
-        if payment.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
+        if payment.status not in states.FINAL_STATUSES:
+            payment.sync_at = payment.sync_at or now + SYNC_DELAYS[0]
+        if payment.status in _STARTABLE:
             payment.status = PaymentStatus.PENDING
             if snapshot.next_action:
                 payment.next_action = dump_action(snapshot.next_action)
@@ -276,22 +290,30 @@ def store_delivery(
     return delivery
 
 
+_SETTLED = frozenset({Verdict.APPLIED, Verdict.IGNORED})
+
+
 @_retried
 def conclude_delivery(
     delivery: WebhookDelivery, verdict: Verdict, error: str = ""
 ) -> None:
     """Write what became of a delivery; its raw message is erased once applied."""
     delivery.verdict = verdict
-    delivery.error = storable(error, 255)
-    # Not above what the column takes: a message may wait for a very long time.
-    delivery.attempts = min(delivery.attempts + 1, _MAX_ATTEMPTS)
-    fields = ["verdict", "error", "attempts", "payment"]
-    if verdict in {Verdict.APPLIED, Verdict.IGNORED}:
-        delivery.applied_at = timezone.now()
-        delivery.payload = None
-        fields += ["applied_at", "payload"]
+    values: dict[str, Any] = {
+        "verdict": verdict,
+        "payment": delivery.payment,
+        "error": storable(error, 255),
+        # Not above what the column takes: a message may wait for a very long time.
+        "attempts": min(delivery.attempts + 1, _MAX_ATTEMPTS),
+    }
+    if verdict in _SETTLED:
+        values |= {"applied_at": timezone.now(), "payload": None}
+    rows = WebhookDelivery.objects.filter(pk=delivery.pk)
+    if verdict != Verdict.APPLIED:
+        # A slower worker takes nothing back: without its message nobody could repeat.
+        rows = rows.exclude(verdict__in=_SETTLED)
     with transaction.atomic(durable=True):
-        delivery.save(update_fields=fields)
+        rows.update(**values)
 
 
 # Facts -----------------------------------------------------------------------------
@@ -326,6 +348,9 @@ _MONEY_KINDS = {TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE}
 
 _NAMING_KINDS = {*_MONEY_KINDS, TransactionKind.REGISTRATION}
 """The facts whose reference becomes the payment's own."""
+
+_COMPARABLE = re.compile(r"[!-~]{0,128}")
+"""References that every database compares as Python does: no blanks, ASCII only."""
 
 _MUST_MATCH_IN_FULL = frozenset(PaymentStatus) - {
     PaymentStatus.CREATED,
@@ -406,7 +431,7 @@ def _mismatch(
                 return ReviewReason.FIELD_MISSING
         elif ours != theirs:
             return reason
-    if storable(snapshot.provider_reference, 128) != snapshot.provider_reference:
+    if not _COMPARABLE.fullmatch(snapshot.provider_reference):
         return ReviewReason.REFERENCE_MISMATCH
     if snapshot.amount is None:
         return ReviewReason.FIELD_MISSING if is_strict else None
@@ -462,10 +487,18 @@ def _facts(payment: Payment, snapshot: PaymentSnapshot) -> list[Transaction]:
             detail=storable(decline.message or decline.provider_code, 255)
             if decline
             else "",
-            occurred_at=snapshot.occurred_at,
+            occurred_at=_moment(snapshot),
         )
         for kind in kinds
     ]
+
+
+def _moment(snapshot: PaymentSnapshot) -> datetime | None:
+    """Return when it happened in UTC, as it reads once it is stored."""
+    try:
+        return snapshot.occurred_at and snapshot.occurred_at.astimezone(UTC)
+    except OverflowError:
+        return None  # The first or the last day of all, in another zone.
 
 
 def _fact_amount(
@@ -481,6 +514,7 @@ def _discrepancy(
 ) -> Transaction:
     """Return the fact that an authentic message does not fit our record."""
     claim = f"{snapshot.status} {snapshot.amount} {snapshot.provider_reference}"
+    identity = f"{reason} {claim}".encode("utf-8", "backslashreplace")
     try:
         reported = money.to_minor(snapshot.amount) if snapshot.amount else 0
     except InvalidAmount:
@@ -491,14 +525,18 @@ def _discrepancy(
         amount_minor=max(reported, 0),
         currency=snapshot.amount.currency.code if snapshot.amount else payment.currency,
         # The claim is its identity, so a repeated message makes one fact.
-        provider_reference=hashlib.sha256(f"{reason} {claim}".encode()).hexdigest(),
+        provider_reference=hashlib.sha256(identity).hexdigest(),
         reason=reason,
         detail=storable(claim, 255),
-        occurred_at=snapshot.occurred_at,
+        occurred_at=_moment(snapshot),
     )
 
 
 _DESCRIPTION_FIELDS = ("method", "details", "expires_at", "updated_at")
+
+
+_BUYER_NEEDS = frozenset({"virtual_account_number"})
+"""Never masked: one account number in ten looks like a card number."""
 
 
 def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
@@ -509,7 +547,11 @@ def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
         payment.expires_at = snapshot.expires_at
     payment.details = {
         **payment.details,
-        **{name: redact(value) for name, value in snapshot.details.items() if value},
+        **{
+            name: value if name in _BUYER_NEEDS else scrub(value)
+            for name, value in snapshot.details.items()
+            if value
+        },
     }
     if snapshot.token and payment.save_token and payment.customer_id:
         _save_token(payment, snapshot.token)

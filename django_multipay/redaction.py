@@ -20,11 +20,16 @@ SENSITIVE_NAMES = re.compile(
 """Names of fields whose values are secret, card data or personal data."""
 
 _DIGIT_GROUPS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?:[ -]{1,3}[0-9]+)*(?![0-9A-Za-z])")
-_CARD_LENGTHS = range(13, 20)
+_CARD = re.compile(r"[3-9][0-9]{12,18}|2[2-7][0-9]{14}")
+"""What schemes issue; no times such as 20261121063000 or 1700000000000."""
+
+_LONGEST_CARD = 19
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
-def _passes_luhn(digits: str) -> bool:
+def _is_card(digits: str) -> bool:
+    if not _CARD.fullmatch(digits):
+        return False
     doubled = digits[-2::-2].translate(_DOUBLED)
     return sum(map(int, digits[::-2] + doubled)) % 10 == 0
 
@@ -46,9 +51,9 @@ def _mask_groups(match: re.Match[str]) -> str:
         digits = ""
         for end in range(start, len(parts), 2):
             digits += parts[end]
-            if len(digits) >= _CARD_LENGTHS.stop:
+            if len(digits) > _LONGEST_CARD:
                 break
-            if len(digits) in _CARD_LENGTHS and _passes_luhn(digits):
+            if _is_card(digits):
                 parts[start : end + 1] = [f"{MASK}{digits[-4:]}"]
                 break
         start += 2
@@ -61,7 +66,7 @@ def scrub(value: Any) -> Any:
         return {scrub(key): scrub(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [scrub(item) for item in value]
-    return storable(value, len(value)) if isinstance(value, str) else value
+    return storable(value, len(value)) if isinstance(value, str) else _masked(value)
 
 
 def redact(value: Any, name: str = "") -> Any:
@@ -79,10 +84,15 @@ def redact(value: Any, name: str = "") -> Any:
         }
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
-    if isinstance(value, (str, int, Decimal)) and not isinstance(value, bool):
-        masked = mask_card_numbers(str(value))
-        return value if masked == str(value) else masked
-    return value
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:
+    """Return ``value``, or text in its place if it is a card number."""
+    if not isinstance(value, (str, int, Decimal)) or isinstance(value, bool):
+        return value
+    masked = mask_card_numbers(str(value))
+    return value if masked == str(value) else masked
 
 
 def storable(text: str, limit: int) -> str:

@@ -33,7 +33,7 @@ from django_multipay.providers.base import Provider, ProviderOptions
 
 HOST = "https://pay.example"
 
-ACTIONS: Mapping[str, NextAction | None] = {
+ACTIONS: Mapping[str, NextAction] = {
     "redirect": Redirect(f"{HOST}/page"),
     "post_form": PostForm(f"{HOST}/form", {"items": "two", "memo": '"><script>'}),
     "script": ProviderScript(
@@ -52,8 +52,10 @@ ACTIONS: Mapping[str, NextAction | None] = {
         expires_at=datetime(2100, 1, 2, 3, 4, tzinfo=UTC),
     ),
     "image": QRCode(image=f"{HOST}/code.png", deep_link="javascript:alert(1)"),
-    "nothing": None,
 }
+
+NOTHING = "nothing"
+"""The answer of a provider that needs nothing from the buyer."""
 
 ERRORS: Mapping[str, type[MultipayError]] = {
     "unavailable": ProviderUnavailable,
@@ -64,7 +66,7 @@ ERRORS: Mapping[str, type[MultipayError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeOptions(ProviderOptions):
-    """``answer`` is a key of `ACTIONS` or `ERRORS`."""
+    """``answer`` is a key of `ACTIONS` or `ERRORS`, or `NOTHING`."""
 
     answer: str = "redirect"
 
@@ -90,7 +92,7 @@ class FakeProvider(Provider):
         if error := ERRORS.get(self.options.answer):
             raise error("no", self.alias)
         return PaymentSnapshot(
-            status=PaymentStatus.PENDING, next_action=ACTIONS[self.options.answer]
+            status=PaymentStatus.PENDING, next_action=ACTIONS.get(self.options.answer)
         )
 
     def fetch_payment(self, query: PaymentQuery) -> PaymentSnapshot:

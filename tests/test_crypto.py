@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from django_multipay.crypto import decrypt, encrypt
+from django_multipay.crypto import decrypt, encrypt, keyed_digest
 from django_multipay.exceptions import MultipayError
 
 
@@ -90,3 +90,13 @@ def test_keys_are_read_at_each_use_so_settings_may_be_overridden(use_keys, setti
     ciphertext = encrypt("token")
     settings.SECRET_KEY = "another"
     assert decrypt(ciphertext) == "token"
+
+
+def test_a_digest_finds_the_same_text_again_while_keys_are_rotated(use_keys):
+    use_keys("old")
+    digest = keyed_digest("token")
+    assert digest == keyed_digest("token") != keyed_digest("token2")
+    use_keys("new", "old")
+    assert keyed_digest("token") == digest
+    use_keys("other")
+    assert keyed_digest("token") != digest

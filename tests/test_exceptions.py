@@ -22,7 +22,7 @@ from django_multipay.exceptions import (
 )
 
 
-def descendants(kind: type) -> list[type]:
+def descendants(kind: type[MultipayError]) -> list[type[MultipayError]]:
     return [
         item for child in kind.__subclasses__() for item in (child, *descendants(child))
     ]
@@ -41,7 +41,7 @@ def drawn_tree() -> list[tuple[int, str]]:
     return [(len(indent) // 4, name) for indent, name in lines]
 
 
-def real_tree(kind: type, depth: int = 0) -> list[tuple[int, str]]:
+def real_tree(kind: type[MultipayError], depth: int = 0) -> list[tuple[int, str]]:
     return [
         (depth, kind.__name__),
         *(
@@ -66,7 +66,7 @@ def test_every_error_says_what_it_means(kind):
     assert kind.__doc__
 
 
-def example(kind: type) -> BaseException:
+def example(kind: type[MultipayError]) -> MultipayError:
     if issubclass(kind, ProviderError):
         return kind("was lost", "cards", "capture", "E1", 502, 30)
     if issubclass(kind, InvalidOperation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
+import inspect
 import ipaddress
 import logging
 import os
@@ -204,27 +204,43 @@ class Authority:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
         self.bundle = self.folder / "ca.pem"
-        constraints = x509.BasicConstraints(ca=True, path_length=None)
-        certificate = self._builder(self.name, self.name, self.key, 30).add_extension(
-            constraints, critical=True
+        usage = dict.fromkeys(inspect.signature(x509.KeyUsage).parameters, False)
+        certificate = (
+            self._builder(self.name, self.key, self.name, self.key, days=30)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+            .add_extension(x509.KeyUsage(**{**usage, "key_cert_sign": True}), True)
         )
         self.bundle.write_bytes(_pem(certificate.sign(self.key, hashes.SHA256())))
 
     @staticmethod
-    def _builder(subject, issuer, key, days):
+    def _builder(
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        issuer: x509.Name,
+        issuer_key: ec.EllipticCurvePrivateKey,
+        days: int,
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(UTC)
-        start, end = sorted([now + timedelta(days=days), now - timedelta(days=2)])
+        # Python 3.13 wants the identifiers of the two keys.
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        signing = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            issuer_key.public_key()
+        )
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(end)
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(own, False)
+            .add_extension(signing, False)
         )
 
-    def context(self, name: str, *, days: int = 30, is_self_signed=False):
+    def context(
+        self, name: str, *, days: int = 30, is_self_signed: bool = False
+    ) -> ssl.SSLContext:
         """Return a server's context for the host ``name``, valid for ``days``."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
@@ -232,11 +248,12 @@ class Authority:
             alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             alternative = x509.DNSName(name)
-        issuer = subject if is_self_signed else self.name
-        certificate = self._builder(subject, issuer, key, days).add_extension(
-            x509.SubjectAlternativeName([alternative]), critical=False
+        issuer, issuer_key = (subject, key) if is_self_signed else (self.name, self.key)
+        signed = (
+            self._builder(subject, key, issuer, issuer_key, days)
+            .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+            .sign(issuer_key, hashes.SHA256())
         )
-        signed = certificate.sign(key if is_self_signed else self.key, hashes.SHA256())
         path = self.folder / f"{x509.random_serial_number()}.pem"
         path.write_bytes(
             _pem(signed)
@@ -598,38 +615,44 @@ def test_a_connection_that_is_not_accepted_in_time_means_nothing_happened(is_rea
     assert type(error) is ProviderUnavailable
 
 
-CERTIFICATES = {
-    "a good certificate": (
-        functools.partial(Authority.context, name="127.0.0.1"),
-        True,
-    ),
-    "another host": (
-        functools.partial(Authority.context, name="other.example"),
-        False,
-    ),
-    "expired": (
-        functools.partial(Authority.context, name="127.0.0.1", days=-1),
-        False,
-    ),
-    "self-signed": (
-        functools.partial(Authority.context, name="127.0.0.1", is_self_signed=True),
-        False,
-    ),
+def test_a_call_without_time_left_is_not_sent():
+    with Server(always(OK)) as server:
+        error = fails(server, Limits(total=timedelta()), is_read=False)
+        assert server.connections == 0
+    assert type(error) is ProviderUnavailable
+
+
+# What the server shows, and OpenSSL's number of what is wrong with it.
+CERTIFICATES: dict[str, tuple[dict[str, Any], int]] = {
+    "another host": ({"name": "other.example"}, 64),
+    "another address": ({"name": "127.0.0.2"}, 64),
+    "expired": ({"name": "127.0.0.1", "days": -1}, 10),
+    "self-signed": ({"name": "127.0.0.1", "is_self_signed": True}, 18),
 }
 
 
 @pytest.mark.parametrize("is_read", [True, False], ids=["read", "write"])
 @pytest.mark.parametrize("kind", CERTIFICATES)
-def test_certificates_are_verified(kind, is_read, trusted):
-    make_context, is_good = CERTIFICATES[kind]
-    with Server(always(OK), tls=make_context(trusted)) as server:
-        if is_good:
-            request = ask(server, is_read=is_read)
-            assert HttpClient("shop").send(request).status == 200
-        else:
-            error = fails(server, Limits(), is_read=is_read)
-            assert type(error) is ProviderUnavailable
-            assert server.received == []
+def test_a_bad_certificate_means_nothing_was_sent(kind, is_read, trusted):
+    values, number = CERTIFICATES[kind]
+    with Server(always(OK), tls=trusted.context(**values)) as server:
+        error = fails(server, Limits(), is_read=is_read)
+        assert server.received == []
+    assert type(error) is ProviderUnavailable
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    assert error.__cause__.verify_code == number
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(authority):
+    with Server(always(OK), tls=authority.context("127.0.0.1")) as server:
+        error = fails(server, Limits(), is_read=False)
+    assert type(error) is ProviderUnavailable
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+
+def test_a_good_certificate_is_accepted(trusted):
+    with Server(always(OK), tls=trusted.context("127.0.0.1")) as server:
+        assert HttpClient("shop").send(ask(server)).status == 200
 
 
 def test_the_environment_can_neither_add_trust_nor_proxies_nor_credentials(
@@ -822,6 +845,18 @@ def test_a_connection_whose_answer_was_cut_is_not_used_again():
         with pytest.raises(OutcomeUnknown):
             client.send(ask(server, method="POST"))
         assert client.send(ask(server)).body == b"{}"
+        assert server.connections == 2
+
+
+def test_a_closed_client_opens_new_connections():
+    with Server(always(OK)) as server:
+        client = HttpClient("shop")
+        client.close()
+        client.send(ask(server))
+        client.close()
+        # The server has seen the end of the connection.
+        assert server.closed.acquire(timeout=10)
+        client.send(ask(server))
         assert server.connections == 2
 
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_multipay.redaction import MASK, mask_card_numbers, redact, storable
+from django_multipay.redaction import (
+    MASK,
+    mask_card_numbers,
+    redact,
+    scrub,
+    storable,
+)
 
 # Published test numbers of the card schemes, 13 to 19 digits.
 CARDS = [
@@ -22,6 +28,8 @@ CARDS = [
     "6011111111111117",
     "3530111333300000",
     "6205500000000000004",
+    "2223003122003222",
+    "2200000000000004",
     "4222222222222",
 ]
 
@@ -177,6 +185,9 @@ def test_a_card_number_is_masked_as_a_number_and_as_a_name():
     "text",
     [
         "4111111111111112",
+        # Each of these times has the check digit of a card.
+        "20261121063006",
+        "1700000000004",
         "1849705C6420190704000016",
         "MP4111111111111111",
         "4111111111111111AB",
@@ -214,6 +225,26 @@ def test_stored_text_fits_every_database():
     stored = storable("a\x00b\ud800c", 100)
     assert stored == "a\N{REPLACEMENT CHARACTER}b?c"
     assert storable("차" * 300, 255) == "차" * 255
+
+
+def test_what_is_scrubbed_keeps_everything_but_cards_and_odd_characters():
+    value = {
+        "a\x00": ["b\ud800", f"no. {CARDS[0]}", int(CARDS[1]), 7, None, True],
+        "email": "kept@example.com",
+        "amount": Decimal("26.30"),
+    }
+    assert scrub(value) == {
+        "a\N{REPLACEMENT CHARACTER}": [
+            "b?",
+            f"no. {MASK}1111",
+            f"{MASK}4242",
+            7,
+            None,
+            True,
+        ],
+        "email": "kept@example.com",
+        "amount": Decimal("26.30"),
+    }
 
 
 def test_a_card_number_at_the_cut_is_masked_before_the_cut():

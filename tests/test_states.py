@@ -363,4 +363,4 @@ def test_the_latest_decline_is_told_until_money_comes():
 
 def test_a_state_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        fold_of().status = Status.PAID
+        fold_of().status = Status.PAID  # type: ignore[misc]

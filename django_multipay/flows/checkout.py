@@ -29,6 +29,7 @@ from django_multipay.exceptions import (
     InvalidOperation,
     InvalidTransition,
     MultipayError,
+    ProviderConfigurationError,
     ProviderUnavailable,
     RequestRejected,
 )
@@ -144,7 +145,7 @@ def start_payment(
     _check_startable(payment, provider)
     operation = ledger.request_checkout(payment, provider)
     chosen = registry[payment.provider]
-    if not ledger.claim_operation(operation):
+    if operation is None or not ledger.claim_operation(operation):
         payment.refresh_from_db()
         return payment.action
     try:
@@ -161,7 +162,7 @@ def start_payment(
 
 def _state_after(error: MultipayError) -> OperationState:
     """Return what an error says about the call that raised it."""
-    if isinstance(error, ProviderUnavailable):
+    if isinstance(error, (ProviderUnavailable, ProviderConfigurationError)):
         return OperationState.REQUESTED
     if isinstance(error, (RequestRejected, CredentialsRejected, InvalidOperation)):
         return OperationState.REFUSED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -53,8 +53,9 @@ def reconcile(
         deliveries = deliveries.filter(received_at__lte=moment)
         payments = payments.filter(created_at__lte=moment)
     # What failed often comes last, so that it cannot keep the others waiting.
-    stored = list(deliveries.order_by("attempts", "id")[:bound])
-    due = list(payments.order_by("sync_at")[:bound])
+    # Only the keys: a row that cannot be read must not hide the others either.
+    stored = list(deliveries.order_by("attempts", "id").values_list("pk", flat=True)[:bound])
+    due = list(payments.order_by("sync_at").values_list("pk", flat=True)[:bound])
     if dry_run:
         return Report(
             deliveries=len(stored),
@@ -62,18 +63,31 @@ def reconcile(
             notices=ledger.due_notices()[:bound].count(),
             errors=0,
         )
-    errors = applied = asked = 0
-    for delivery in stored:
-        applied += replay_delivery(delivery) != Verdict.STORED
-    for payment in due:
-        try:
-            asked += sync_if_due(payment)
-        except MultipayError as error:
-            errors += 1
-            logger.warning("payment %s could not be asked: %s", payment.uuid, error)
+    applied = [_tried(_replay, pk) for pk in stored]
+    asked = [_tried(_ask, pk) for pk in due]
     return Report(
-        deliveries=applied,
-        payments=asked,
+        deliveries=applied.count(True),
+        payments=asked.count(True),
         notices=deliver_notices(bound),
-        errors=errors,
+        errors=[*applied, *asked].count(None),
     )
+
+
+def _tried(step: Callable[[int], bool], pk: int) -> bool | None:
+    """Run ``step``; None if it raised: one bad row must not stop the others."""
+    try:
+        return step(pk)
+    except MultipayError as error:
+        logger.warning("%s %s: %s", step.__name__, pk, error)
+    except Exception:
+        logger.exception("%s %s failed", step.__name__, pk)
+    return None
+
+
+def _replay(delivery_id: int) -> bool:
+    delivery = WebhookDelivery.objects.get(pk=delivery_id)
+    return replay_delivery(delivery) is not Verdict.STORED
+
+
+def _ask(payment_id: int) -> bool:
+    return sync_if_due(Payment.objects.get(pk=payment_id))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from django.core.cache import cache
+from django.db import InterfaceError, OperationalError
 
 from django_multipay import ledger
 from django_multipay.enums import (
@@ -60,29 +61,35 @@ def receive_webhook(
     *,
     payment: Payment | None = None,
     source: Source = Source.WEBHOOK,
+    door: str = "",
 ) -> WebhookAnswer:
     """Take one message of the account ``provider`` and return what to answer.
 
     ``payment`` is the one that a signed callback URL names; a message about another
-    payment is refused there. Never raises because of what was sent: what is not
-    authentic is refused and leaves no trace but a log line; what is authentic is
-    stored before it is applied; what could not be applied is answered so that the
-    provider sends it again, and kept for `reconcile`.
+    payment is refused there. ``door`` names a signed URL that is not about one
+    payment: what comes through it is rationed by itself.
+
+    Never raises because of what was sent: what is not authentic is refused and leaves
+    no trace but a log line; what is authentic is stored before it is applied; what
+    could not be applied is answered so that the provider sends it again, and kept for
+    `reconcile`.
     """
     refuse_open_transaction("receive_webhook")
     account = registry[provider]
     try:
-        delivery = _accept(account, incoming, payment, source)
+        delivery = _accept(account, incoming, payment, source, door)
     except WebhookError as error:
         logger.warning("%s: a message is refused: %s", provider, error)
         answer = account.webhook_answer(WebhookOutcome.REFUSED)
         is_malformed = isinstance(error, MalformedWebhook)
         return dataclasses.replace(answer, status=400 if is_malformed else 401)
-    except ProviderError as error:
+    except MultipayError as error:
+        # The provider is away, or something of ours is to be mended first.
         logger.warning("%s: a message could not be checked: %s", provider, error)
         return account.webhook_answer(WebhookOutcome.DEFERRED)
     if delivery.verdict == Verdict.STORED:
-        apply_delivery(delivery, incoming)
+        # What was verified, not what came now: its digest may be all they share.
+        replay_delivery(delivery)
     is_done = delivery.verdict != Verdict.STORED
     return account.webhook_answer(
         WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED
@@ -112,6 +119,12 @@ def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verd
     except MultipayError as problem:
         verdict, error = Verdict.STORED, str(problem)
         logger.warning("%s: a message waits: %s", delivery.provider, problem)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as problem:
+        # A bug of ours would come back with every repetition: a person must look.
+        verdict, error = Verdict.HELD, f"{type(problem).__name__}: {problem}"
+        logger.exception("%s: a message could not be applied", delivery.provider)
     ledger.conclude_delivery(delivery, verdict, error)
     deliver_notices()
     return verdict
@@ -122,6 +135,7 @@ def _accept(
     incoming: IncomingRequest,
     payment: Payment | None,
     source: Source,
+    door: str,
 ) -> WebhookDelivery:
     """Return the inbox row of an authentic message; `WebhookError` for any other."""
     reference = _shielded(provider.identify_return, incoming)
@@ -129,9 +143,11 @@ def _accept(
         raise MalformedWebhook("the message is about another payment than its URL")
     digest = _digest(incoming)
     if provider.verifies_remotely:
-        if seen := ledger.find_delivery(provider.alias, digest):
+        seen = ledger.find_delivery(provider.alias, digest)
+        if seen is None or seen.verdict == Verdict.STORED:
+            _ration(provider, door or _name(provider, payment, reference))
+        if seen is not None:
             return seen
-        _ration(provider, reference)
     _shielded(provider.verify_webhook, incoming)
     _shielded(provider.parse_webhook, incoming)
     return ledger.store_delivery(
@@ -161,29 +177,44 @@ def _shielded(step: Callable[[IncomingRequest], T], incoming: IncomingRequest) -
         raise MalformedWebhook(f"unreadable: {type(error).__name__}") from error
 
 
-def _ration(provider: Provider, reference: str) -> None:
-    """Raise `ProviderUnavailable` when one payment's messages are checked too often."""
-    key = f"multipay:check:{provider.alias}:{_sha256(reference.encode())[:32]}"
-    cache.add(key, 0, timeout=60)
+def _name(provider: Provider, payment: Payment | None, reference: str) -> str:
+    """Return what a message is counted as: one of our payments, or all the others.
+
+    A stranger can make up as many references as they like.
+    """
+    payment = payment or _payment_named(provider, reference)
+    return payment.merchant_reference if payment else ""
+
+
+def _ration(provider: Provider, name: str) -> None:
+    """Raise `ProviderUnavailable` when ``name`` makes us ask the provider too often."""
+    key = f"multipay:check:{provider.alias}:{_sha256(name.encode())[:32]}"
     try:
+        cache.add(key, 0, timeout=60)
         count = cache.incr(key)
     except ValueError:
         return  # The key expired between the two calls: a new minute has begun.
+    except Exception:
+        # Without its cache a site is slow enough; it must not lose payments too.
+        logger.exception("the cache did not count a check")
+        return
     if count > REMOTE_CHECKS_PER_MINUTE:
         raise ProviderUnavailable("too many messages to check", provider.alias)
+
+
+def _payment_named(provider: Provider, reference: str) -> Payment | None:
+    """Return the payment with this reference of ours, whatever a sender put there."""
+    if not _REFERENCE.fullmatch(reference):
+        return None
+    return Payment.objects.filter(
+        provider=provider.alias, merchant_reference=reference
+    ).first()
 
 
 def _apply_event(
     provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
 ) -> Verdict:
-    reference = event.snapshot.merchant_reference or ""
-    payment = (
-        Payment.objects.filter(
-            provider=provider.alias, merchant_reference=reference
-        ).first()
-        if _REFERENCE.fullmatch(reference)
-        else None
-    )
+    payment = _payment_named(provider, event.snapshot.merchant_reference or "")
     if payment is None:
         return Verdict.HELD
     delivery.payment = payment
@@ -276,8 +307,13 @@ def _sha256(data: bytes) -> str:
 
 
 def _digest(incoming: IncomingRequest) -> str:
-    """Return the identity of a message: what was said, however it came."""
-    return _sha256(incoming.body or incoming.query_string.encode("utf-8", "replace"))
+    """Return the identity of a message: what was said, by body or by query string.
+
+    One of the two speaks, as for the provider: the body of a POST, else the query.
+    """
+    is_post = incoming.method == "POST"
+    query = incoming.query_string.encode("utf-8", "replace")
+    return _sha256(incoming.body if is_post else query)
 
 
 def _shown_body(incoming: IncomingRequest) -> str:

@@ -71,4 +71,5 @@ def drop(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [("multipay", "0001_initial")]
 
-    operations = [migrations.RunPython(create, drop)]
+    # MariaDB takes no DDL inside a transaction.
+    operations = [migrations.RunPython(create, drop, atomic=False)]

@@ -20,6 +20,15 @@ else:
     TextFieldBase = models.TextField
 
 
+_DUMPED = "encrypted:"
+
+
+def _load(ciphertext: str) -> Any:
+    if not ciphertext:
+        return None
+    return json.loads(crypto.decrypt(ciphertext), parse_float=Decimal)
+
+
 class EncryptedJSONField(TextFieldBase):
     """JSON that is encrypted at rest; None is stored as an empty string."""
 
@@ -31,13 +40,23 @@ class EncryptedJSONField(TextFieldBase):
         self, value: str, expression: Expression, connection: BaseDatabaseWrapper
     ) -> Any:
         """Return the decrypted value; `MultipayError` if no key opens it."""
-        return json.loads(crypto.decrypt(value), parse_float=Decimal) if value else None
+        return _load(value)
 
     def get_prep_value(self, value: Any) -> str:
         """Return the ciphertext under the first of the encryption keys."""
         if value is None or value == "":
             return ""
         return crypto.encrypt(json.dumps(value, cls=DjangoJSONEncoder))
+
+    def value_to_string(self, obj: models.Model) -> str:
+        """Return what ``dumpdata`` writes: the ciphertext, never the value."""
+        return f"{_DUMPED}{self.get_prep_value(self.value_from_object(obj))}"
+
+    def to_python(self, value: Any) -> Any:
+        """Return the value, also of what `value_to_string` wrote."""
+        if isinstance(value, str) and value.startswith(_DUMPED):
+            return _load(value.removeprefix(_DUMPED))
+        return value
 
 
 def minor_units(**kwargs: Any) -> models.BigIntegerField[int, int]:

@@ -486,7 +486,7 @@ class EximbayProvider(Provider):
             )
         if "/v1/" in self._sdk_url and not self.options.sdk_requires:
             found.append(
-                "OPTIONS['sdk_requires'] is missing: version 1 of the SDK needs jQuery, "
+                "OPTIONS['sdk_requires'] is missing: SDK version 1 needs jQuery, "
                 "such as ['https://code.jquery.com/jquery-1.12.4.min.js']"
             )
         for address in self.options.source_addresses:

@@ -59,7 +59,7 @@ from django_multipay.messages import (
 )
 from django_multipay.providers.base import CAPABILITY_METHODS, Provider, Secret
 
-# A provider on this machine ----------------------------------------------------------
+# A provider on this machine ---------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ def unused_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-# Faults of the line ------------------------------------------------------------------
+# Faults of the line -----------------------------------------------------------------
 
 PAGE = Reply(body=b"<html>We are sorry</html>", headers={"Content-Type": "text/html"})
 
@@ -206,7 +206,7 @@ GARBAGE: Mapping[str, bytes] = {
 """Bodies that nobody signed."""
 
 
-# The promises ------------------------------------------------------------------------
+# The promises -----------------------------------------------------------------------
 
 
 class ProviderContract:
@@ -228,7 +228,7 @@ class ProviderContract:
     webhook_changes: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
     """Pieces of a genuine body and what a forger would put in their place."""
 
-    # Examples to bring -----------------------------------------------------------------
+    # Examples to bring --------------------------------------------------------------
 
     def reply(self, call: Call) -> Reply:
         """Answer ``call`` as a provider where the payment of `query` is paid."""
@@ -269,7 +269,7 @@ class ProviderContract:
             locale="en",
         )
 
-    # Fixtures --------------------------------------------------------------------------
+    # Fixtures -----------------------------------------------------------------------
 
     @pytest.fixture
     def server(self) -> Iterator[LocalServer]:
@@ -290,7 +290,7 @@ class ProviderContract:
             self.provider_class.options_class.from_mapping(options, alias="cards_eu"),
         )
 
-    # What it is ------------------------------------------------------------------------
+    # What it is ---------------------------------------------------------------------
 
     def test_the_slug_is_the_name_of_the_module(self) -> None:
         assert self.provider_class.slug == self.provider_class.__module__.split(".")[-1]
@@ -340,7 +340,7 @@ class ProviderContract:
         if self.provider_class.currencies:
             assert not provider.can_take(Money(1, "XTS"))
 
-    # Options ---------------------------------------------------------------------------
+    # Options ------------------------------------------------------------------------
 
     def test_the_example_options_have_no_problems(self) -> None:
         assert list(self.build().problems()) == []
@@ -388,7 +388,7 @@ class ProviderContract:
         for secret in self._secrets():
             assert secret not in text
 
-    # Starting --------------------------------------------------------------------------
+    # Starting -----------------------------------------------------------------------
 
     def test_a_start_says_where_the_buyer_goes_next(self, provider: Provider) -> None:
         snapshot = provider.start_payment(self.payment_request())
@@ -417,7 +417,7 @@ class ProviderContract:
         }
         assert after == before
 
-    # Asking ----------------------------------------------------------------------------
+    # Asking -------------------------------------------------------------------------
 
     def test_paid_is_captured_and_names_what_the_core_compares(
         self, provider: Provider
@@ -445,7 +445,7 @@ class ProviderContract:
         assert snapshot.captured is None
         assert any(record.levelno >= logging.WARNING for record in caplog.records)
 
-    # The line --------------------------------------------------------------------------
+    # The line -----------------------------------------------------------------------
 
     def test_without_a_connection_nothing_happened(self) -> None:
         provider = self.build(base_url=unused_url())
@@ -481,7 +481,7 @@ class ProviderContract:
         for secret in (*self._secrets(), self.payment_request().buyer.email):
             assert secret not in text
 
-    # Amounts ---------------------------------------------------------------------------
+    # Amounts ------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         ("code", "text"),
@@ -497,7 +497,7 @@ class ProviderContract:
             assert "e" not in written.lower()
             assert provider.read_amount(loads_strict(written.encode()), code) == amount
 
-    # Webhooks --------------------------------------------------------------------------
+    # Webhooks -----------------------------------------------------------------------
 
     def test_a_genuine_message_is_believed(self, provider: Provider) -> None:
         self._needs_signatures()
@@ -576,7 +576,7 @@ class ProviderContract:
         assert answer.outcome is outcome
         assert (200 <= answer.status < 300) == (outcome is WebhookOutcome.ACCEPTED)
 
-    # Shortcuts -------------------------------------------------------------------------
+    # Shortcuts ----------------------------------------------------------------------
 
     def _verbs(self, provider: Provider) -> dict[str, Callable[[], object]]:
         verbs: dict[str, Callable[[], object]] = {

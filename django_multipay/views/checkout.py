@@ -38,6 +38,12 @@ logger = logging.getLogger("django_multipay.views")
 View = Callable[..., HttpResponse]
 
 
+class SeeOther(HttpResponseRedirect):
+    """303: whatever the request was, the next one is a GET."""
+
+    status_code = 303
+
+
 def _page(view: View) -> View:
     """Decorate one of the buyer's pages: fresh, never framed, open to guests.
 
@@ -87,7 +93,7 @@ def _start(request: HttpRequest, payment: Payment) -> HttpResponse:
     location = (
         action.url if isinstance(action, Redirect) else payment.get_checkout_url()
     )
-    return HttpResponse(status=303, headers={"Location": location})
+    return SeeOther(location)
 
 
 def _choice(
@@ -108,7 +114,7 @@ def _next_step(
 ) -> HttpResponse:
     """Return the page for ``action``; a plain redirect needs none."""
     if isinstance(action, Redirect):
-        return HttpResponse(status=303, headers={"Location": action.url})
+        return SeeOther(action.url)
     context = {
         **_summary(payment),
         "action": action,

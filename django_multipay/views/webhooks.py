@@ -96,12 +96,12 @@ def _payment_of(signed: str, purpose: Purpose) -> Payment:
 
 
 def _answer(
-    request: HttpRequest, alias: str, payment: Payment | None = None
+    request: HttpRequest, alias: str, payment: Payment | None = None, door: str = ""
 ) -> HttpResponse:
     incoming = _incoming(request)
     if isinstance(incoming, HttpResponse):
         return incoming
-    answer = receive_webhook(alias, incoming, payment=payment)
+    answer = receive_webhook(alias, incoming, payment=payment, door=door)
     return HttpResponse(
         answer.body, status=answer.status, content_type=answer.content_type
     )
@@ -118,7 +118,7 @@ def status(request: HttpRequest, signed: str) -> HttpResponse:
 def plan_notice(request: HttpRequest, signed: str) -> HttpResponse:
     """Take a provider's message about a charge of the plan this payment registered."""
     payment = _payment_of(signed, Purpose.PLAN)
-    return _answer(request, payment.provider)
+    return _answer(request, payment.provider, door=f"plan {payment.uuid}")
 
 
 @_door

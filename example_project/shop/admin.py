@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
+from django_multipay.models import Payment
 from shop.models import Order, OrderEvent, OrderLine, Price, Product
 from shop.templatetags.shop import money
 
@@ -125,10 +125,23 @@ class OrderAdmin(OrderAdminBase):
         return money(order.amount)
 
     @admin.display(description=_("payments"))
-    def attempts(self, order: Order) -> SafeString:
-        return format_html(
-            '<a href="{}?{}">{}</a>',
-            reverse("admin:multipay_payment_changelist"),
-            urlencode({"q": order.reference}),
-            _("Show the payments of this order"),
+    def attempts(self, order: Order) -> SafeString | str:
+        return (
+            format_html_join(
+                mark_safe("<br>"),
+                "{} {}",
+                (
+                    (self.link_to(payment), payment.get_status_display())
+                    for payment in order.payments
+                ),
+            )
+            or "-"
         )
+
+    def link_to(self, payment: Payment) -> SafeString | str:
+        """Return the payment's amount, with the way to its page where there is one."""
+        amount = money(payment.amount)
+        if not self.admin_site.is_registered(Payment):
+            return amount
+        url = reverse("admin:multipay_payment_change", args=[payment.pk])
+        return format_html('<a href="{}">{}</a>', url, amount)

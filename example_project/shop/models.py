@@ -21,7 +21,7 @@ REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def new_reference() -> str:
     """Return a random order reference: it cannot be guessed from another one."""
-    return "QK" + "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(10))
+    return "QK" + "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
 
 
 class Currency(models.TextChoices):

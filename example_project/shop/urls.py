@@ -9,7 +9,7 @@ from shop import views
 app_name = "shop"
 
 urlpatterns = [
-    path("", views.catalogue, name="catalogue"),
+    path("", views.catalog, name="catalog"),
     path("coffee/<slug:slug>/", views.product, name="product"),
     path("cart/", views.cart, name="cart"),
     path("cart/<slug:slug>/", views.change_cart, name="change_cart"),

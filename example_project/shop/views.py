@@ -13,6 +13,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from django_multipay.models import Payment
 from shop.cart import MAX_QUANTITY, Cart
 from shop.checkout import payment_for, place_order
 from shop.forms import CheckoutForm
@@ -20,10 +21,10 @@ from shop.models import Order, Product
 
 
 @require_GET
-def catalogue(request: HttpRequest) -> HttpResponse:
+def catalog(request: HttpRequest) -> HttpResponse:
     """Everything on the shelf."""
     products = Product.objects.sold_in(Cart(request.session).currency)
-    return render(request, "shop/catalogue.html", {"products": products})
+    return render(request, "shop/catalog.html", {"products": products})
 
 
 @require_GET
@@ -73,7 +74,7 @@ def choose_currency(request: HttpRequest) -> HttpResponse:
         Cart(request.session).choose_currency(currency)
     back = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(back, {request.get_host()}):
-        back = "shop:catalogue"
+        back = "shop:catalog"
     return redirect(back)
 
 
@@ -123,6 +124,14 @@ def order(request: HttpRequest, reference: str) -> HttpResponse:
             "order": own,
             "payment": attempts[0] if attempts else None,
             "earlier_payments": attempts[1:],
+            "deposit": next(
+                (
+                    attempt
+                    for attempt in attempts
+                    if attempt.status == Payment.Status.AWAITING_FUNDS
+                ),
+                None,
+            ),
             "lines": own.lines.select_related("product", "order"),
             "events": own.events.all(),
         },

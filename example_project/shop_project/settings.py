@@ -109,6 +109,8 @@ SERVE_STATIC = env.bool("SERVE_STATIC", default=True)
 # Security -----------------------------------------------------------------------
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
 
 # Payments -----------------------------------------------------------------------
 
@@ -135,6 +137,8 @@ MULTIPAY: dict[str, Any] = {
         },
     },
     "SITE_URL": SITE_URL or None,
+    # The first encrypts, all decrypt; without any, the key derives from SECRET_KEY.
+    "ENCRYPTION_KEYS": env.list("MULTIPAY_ENCRYPTION_KEYS", default=[]) or None,
 }
 
 # Where a browser may load a provider's script from and send its form to.

@@ -116,7 +116,7 @@ def order(page: Page, shop: str, size: str, display: str, currency: str) -> None
     """Walk from the catalogue to the payment page."""
     page.goto(shop)
     page.get_by_role("button", name=currency).click()
-    picture(page, "1-catalogue", size, display)
+    picture(page, f"1-catalogue-{currency}", size, display)
     page.get_by_role("link", name="Tasting Box").first.click()
     page.get_by_role("button", name="Add to cart").click()
     page.goto(f"{shop}/cart/")
@@ -124,10 +124,10 @@ def order(page: Page, shop: str, size: str, display: str, currency: str) -> None
     page.get_by_label("Name").fill("Kim Minji")
     page.get_by_label("E-mail").fill("minji@example.com")
     page.get_by_label("Country").select_option("KR")
-    picture(page, "2-checkout", size, display)
+    picture(page, f"2-checkout-{currency}", size, display)
     page.get_by_role("button", name="Pay").click()
     page.wait_for_url("**/payments/**")
-    picture(page, "3-payment", size, display)
+    picture(page, f"3-payment-{currency}", size, display)
 
 
 def to_eximbay(page: Page, display: str) -> Page:

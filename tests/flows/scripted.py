@@ -113,7 +113,9 @@ class ScriptedProvider(Provider):
             provider_reference=said.get("reference", ""),
             merchant_reference=said.get("order"),
             account=said.get("account"),
-            amount=Money(said["amount"], said["currency"]) if "amount" in said else None,
+            amount=Money(said["amount"], said["currency"])
+            if "amount" in said
+            else None,
         )
         return [ProviderEvent(snapshot=snapshot, must_fetch=said.get("ask", False))]
 

@@ -91,7 +91,7 @@ def test_each_type_is_read_from_settings():
     assert read(tolerance=timedelta(hours=1)).tolerance == timedelta(hours=1)
 
 
-BAD_OPTIONS = {
+BAD_OPTIONS: dict[str, tuple[dict[str, object], str, str]] = {
     "unknown": ({"apikey": "x"}, "apikey", "is unknown; remove it or use one of: "),
     "empty": ({"mid": ""}, "mid", "is empty; give it a value or leave the option out"),
     "blank": ({"mid": " \t"}, "mid", "is empty; give it a value"),
@@ -340,7 +340,7 @@ def test_a_provider_takes_the_currencies_it_lists_or_all_when_it_lists_none():
 
 def test_a_provider_must_say_how_a_payment_starts():
     with pytest.raises(TypeError, match="start_payment"):
-        Provider("a", read())
+        Provider("a", read())  # type: ignore[abstract]
 
 
 def test_building_a_provider_opens_no_connection():

@@ -560,6 +560,17 @@ def test_what_the_lines_leave_open_becomes_a_surcharge(sent):
     assert total(body) == Decimal("10.01")
 
 
+def test_lines_above_the_amount_become_a_discount(sent):
+    body = sent(
+        amount=usd("10.00"),
+        items=[LineItem(name="A", quantity=3, unit_price=usd("3.50"))],
+    )
+    assert body["surcharge"] == [
+        {"name": "Adjustment", "quantity": "1", "unit_price": "-0.50"}
+    ]
+    assert total(body) == Decimal("10.00")
+
+
 def test_four_goods_become_three_lines(sent):
     body = sent(
         amount=usd("20.00"),
@@ -760,6 +771,7 @@ def test_the_currency_of_the_card_is_left_out_for_other_methods(sent, provider):
         ),
         (Reply(json={"rescode": "EE01"}), ProviderUnavailable, "EE01"),
         (Reply(json={"rescode": "EX1000"}), ProviderUnavailable, "EX1000"),
+        (Reply(status=429, json={"rescode": "Z999"}), ProviderUnavailable, ""),
         (Reply(status=500, json={"rescode": "Z999"}), ProviderUnavailable, ""),
         (Reply(status=500, json={"rescode": "0000"}), ProviderUnavailable, ""),
         (Reply(status=400, json={"rescode": "0000"}), RequestRejected, ""),
@@ -1008,14 +1020,14 @@ def test_a_value_that_is_not_utf_8_keeps_its_bytes(build):
                 "mid": MID.encode(),
                 "order_id": b"MP-7",
                 "rescode": b"0000",
-                "card_holder": b"\xc8\xab",  # EUC-KR
+                "card_holder": b"\xb1\xe8",  # EUC-KR
                 "currency": b"USD",
                 "amount": b"26.30",
             }.items()
         )
     )
     digest = hashlib.sha256(f"{SECRET}?".encode() + body).hexdigest()
-    escaped = body.replace(b"\xc8\xab", b"%C8%AB") + f"&fgkey={digest}".encode()
+    escaped = body.replace(b"\xb1\xe8", b"%B1%E8") + f"&fgkey={digest}".encode()
     provider = build(secret_key=SECRET)
     # Our stand-in for Eximbay reads UTF-8, so only the check made here counts.
     with pytest.raises(SignatureMismatch, match="did not send"):
@@ -1085,7 +1097,7 @@ def test_another_account_or_no_fgkey_is_refused_without_a_call(
         "amt=1",  # the older name of the same field
         "ref=MP-8",
         "dm_review=",
-        "param1=%00",
+        "extra=1&extra=1",
     ],
 )
 def test_a_field_may_come_once_under_either_name(provider, server, extra):
@@ -1097,6 +1109,26 @@ def test_a_field_may_come_once_under_either_name(provider, server, extra):
     ):
         with pytest.raises(MalformedWebhook):
             read(body)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "extra=%00",
+        "&".join(f"f{number}=" for number in range(200)),
+        f"extra={'x' * 65_536}",
+    ],
+    ids=["NUL", "many fields", "long"],
+)
+def test_a_notice_has_bounds(provider, server, extra):
+    for read in (
+        provider.verify_webhook,
+        provider.parse_webhook,
+        provider.identify_return,
+    ):
+        with pytest.raises(MalformedWebhook):
+            read(posted(f"{signed(NOTICE)}&{extra}"))
     assert server.calls == []
 
 
@@ -1216,6 +1248,11 @@ def test_a_snapshot_keeps_no_card_holder_no_address_and_no_key(read):
         VECTOR_FGKEY,
     ):
         assert private not in text
+
+
+def test_of_a_card_number_only_the_last_four_digits_are_kept(read):
+    snapshot = read(card_number4="4111111111112222", token_id="TOKEN-1")
+    assert snapshot.details["card_last4"] == snapshot.token.last4 == "2222"
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,17 @@
 
   function shower(root) {
     const parts = root.querySelectorAll("[data-when]");
+    let hadFocus = false;
     return (step) => {
-      const hadFocus = root.contains(document.activeElement);
+      hadFocus ||= root.contains(document.activeElement);
       for (const part of parts) {
         part.hidden = !part.dataset.when.split(" ").includes(step);
       }
       /* The pressed button may be gone; its successor takes the focus. */
-      if (hadFocus) root.querySelector("[data-go]:not([hidden])")?.focus();
+      const next = root.querySelector("[data-go]:not([hidden])");
+      if (!hadFocus || !next) return;
+      next.focus();
+      hadFocus = false;
     };
   }
 

@@ -1,0 +1,568 @@
+"""From an order to a buyer who stands at the provider's door."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import transaction
+from django.test import RequestFactory
+from django.utils import timezone, translation
+from moneyed import Money
+
+from django_multipay.enums import (
+    OperationKind,
+    OperationState,
+    PaymentStatus,
+    TokenStatus,
+    Verdict,
+)
+from django_multipay.exceptions import (
+    CredentialsRejected,
+    InvalidAmount,
+    InvalidOperation,
+    InvalidTransition,
+    OutcomeUnknown,
+    ProviderConfigurationError,
+    ProviderUnavailable,
+    RequestRejected,
+    UnexpectedAnswer,
+)
+from django_multipay.flows import (
+    receive_webhook,
+    reconcile,
+    replay_delivery,
+    start_payment,
+    sync_payment,
+)
+from django_multipay.messages import (
+    Address,
+    Buyer,
+    LineItem,
+    PaymentSnapshot,
+    Redirect,
+)
+from django_multipay.models import Operation, Payment, Token, WebhookDelivery
+from tests.flows.scripted import (
+    ScriptedProvider,
+    account_settings,
+    message,
+    new_payment,
+    snapshot_of,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
+
+CARD = "4111111111111111"
+
+
+def usd(amount: str) -> Money:
+    return Money(amount, "USD")
+
+
+# What is refused ---------------------------------------------------------------------
+
+BAD = {
+    "no order": ({"order_id": ""}, "order_id"),
+    "blank order": ({"order_id": "  "}, "order_id"),
+    "order as number": ({"order_id": 1001}, "order_id"),
+    "long order": ({"order_id": "x" * 65}, "order_id"),
+    "order with NUL": ({"order_id": "1\x00"}, "order_id"),
+    "order with surrogate": ({"order_id": "1\ud800"}, "order_id"),
+    "card as order": ({"order_id": CARD}, "order_id"),
+    "amount as number": ({"amount": 26}, "amount"),
+    "amount as float": ({"amount": 26.3}, "amount"),
+    "amount as text": ({"amount": "26.30 USD"}, "amount"),
+    "amount as decimal": ({"amount": Decimal("26.30")}, "amount"),
+    "no amount": ({"amount": None}, "amount"),
+    "zero": ({"amount": usd("0")}, "amount"),
+    "negative": ({"amount": usd("-1")}, "amount"),
+    "half a cent": ({"amount": usd("1.005")}, "amount"),
+    "half a won": ({"amount": Money("100.5", "KRW")}, "amount"),
+    "not a number": ({"amount": usd("NaN")}, "amount"),
+    "infinite": ({"amount": usd("Infinity")}, "amount"),
+    "too much": ({"amount": usd("1E+30")}, "amount"),
+    "currency the provider lacks": ({"amount": Money("1", "JPY")}, "amount"),
+    "item in another currency": (
+        {"items": [LineItem(name="Tea", unit_price=Money("1", "EUR"))]},
+        "items",
+    ),
+    "item with half a cent": (
+        {"items": [LineItem(name="Tea", unit_price=usd("0.005"))]},
+        "amount",
+    ),
+    "no tea": (
+        {"items": [LineItem(name="Tea", quantity=0, unit_price=usd("1"))]},
+        "items",
+    ),
+    "half a tea": (
+        {"items": [LineItem(name="Tea", quantity=0.5, unit_price=usd("1"))]},  # type: ignore[arg-type]
+        "items",
+    ),
+    "true tea": (
+        {"items": [LineItem(name="Tea", quantity=True, unit_price=usd("1"))]},
+        "items",
+    ),
+    "endless tea": (
+        {"items": [LineItem(name="Tea", quantity=10**7, unit_price=usd("1"))]},
+        "items",
+    ),
+    "item without a price": (
+        {"items": [LineItem(name="Tea", unit_price="1.00")]},  # type: ignore[arg-type]
+        "items",
+    ),
+    "item as dict": ({"items": [{"name": "Tea"}]}, "items"),
+    "nameless item": (
+        {"items": [LineItem(name=None, unit_price=usd("1"))]},  # type: ignore[arg-type]
+        "items",
+    ),
+    "item with a bad link": (
+        {"items": [LineItem(name="Tea", unit_price=usd("1"), url="/\x00")]},
+        "items",
+    ),
+    "unknown capture mode": ({"capture_mode": "later"}, "capture_mode"),
+    "long method": ({"method": "x" * 65}, "method"),
+    "long e-mail": ({"buyer": Buyer(email="x" * 255)}, "buyer.email"),
+    "long phone": ({"buyer": Buyer(phone="1" * 41)}, "buyer.phone"),
+    "long country": ({"buyer": Buyer(country="KOR")}, "buyer.country"),
+    "long customer": ({"customer_id": "x" * 65}, "customer_id"),
+    "customer as number": ({"customer_id": 42}, "customer_id"),
+    "long locale": ({"locale": "x" * 17}, "locale"),
+    "long success_url": ({"success_url": "/" * 501}, "success_url"),
+    "long failure_url": ({"failure_url": "/" * 501}, "failure_url"),
+    "metadata as list": ({"metadata": ["gift"]}, "metadata"),
+    "metadata with a fraction": ({"metadata": {"vat": 0.1}}, "metadata"),
+    "metadata with NaN": ({"metadata": {"vat": float("nan")}}, "metadata"),
+    "metadata with an object": ({"metadata": {"on": timezone.now()}}, "metadata"),
+    "provider_data as text": ({"provider_data": "shop"}, "provider_data"),
+    "provider_data with an object": ({"provider_data": {"x": set()}}, "provider_data"),
+    "time without a zone": ({"expires_at": datetime(2100, 1, 1)}, "expires_at"),  # noqa: DTZ001
+    "saved for nobody": ({"save_token": True}, "customer_id"),
+}
+
+
+@pytest.mark.parametrize(("changes", "field"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused_by_name_and_nothing_is_stored(changes, field):
+    with pytest.raises(InvalidOperation) as caught:
+        new_payment(**changes)
+    assert caught.value.field == field
+    assert len(str(caught.value)) < 200
+    assert CARD not in str(caught.value)
+    assert not Payment.objects.exists()
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize("alias", ["", "stripe", "Scripted"])
+def test_an_unknown_provider_is_an_error_of_the_settings(alias):
+    with pytest.raises(ProviderConfigurationError, match="known: scripted"):
+        new_payment(provider=alias)
+    assert not Payment.objects.exists()
+
+
+def saved_method(**changes) -> Token:
+    values = {"provider": "scripted", "customer_id": "42", "provider_token": "tok-1"}
+    return Token.objects.create(token_digest="x", **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "customer_id"),
+    [
+        ({}, "43"),
+        ({}, ""),
+        ({"customer_id": ""}, ""),
+        ({"provider": "other"}, "42"),
+        ({"status": TokenStatus.DELETED}, "42"),
+    ],
+)
+def test_only_ones_own_saved_method_can_be_used(method, customer_id):
+    with pytest.raises(InvalidOperation) as caught:
+        new_payment(token=saved_method(**method), customer_id=customer_id)
+    assert caught.value.field == "token"
+    assert not Payment.objects.exists()
+
+
+# What is recorded --------------------------------------------------------------------
+
+
+def test_a_payment_remembers_the_order_and_sends_nothing(scripted):
+    payment = new_payment(
+        buyer=Buyer(
+            name="Hong Gil Dong",
+            email="buyer@example.com",
+            phone="+82 10 0000 0000",
+            country="KR",
+            address=Address(street="1 Teheran-ro", city="Seoul"),
+        ),
+        ship_to=Address(city="Busan"),
+        customer_id="42",
+        success_url="/thanks/",
+        failure_url="/cart/",
+        description="Tea and cake",
+        locale="ko",
+        method="P000",
+        capture_mode="manual",
+        metadata={"gift": True, "lines": [1, "two"], "none": None},
+        provider_data={"shop": "Seoul"},
+        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+    stored = Payment.objects.get()
+    assert stored == payment
+    assert stored.status == PaymentStatus.CREATED
+    assert stored.amount == usd("26.30")
+    assert stored.order_id == "1001"
+    assert stored.buyer_name == "Hong Gil Dong"
+    assert stored.buyer_country == "KR"
+    assert stored.metadata == {"gift": True, "lines": [1, "two"], "none": None}
+    assert stored.checkout_data["address"]["city"] == "Seoul"
+    assert stored.checkout_data["ship_to"]["city"] == "Busan"
+    assert stored.checkout_data["provider_data"] == {"shop": "Seoul"}
+    assert (stored.customer_id, stored.locale, stored.method) == ("42", "ko", "P000")
+    assert stored.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
+    operation = stored.operations.get()
+    assert operation.kind == OperationKind.CHECKOUT
+    assert operation.state == OperationState.REQUESTED
+    assert scripted.calls == []
+
+
+def test_items_keep_their_prices_in_minor_units():
+    items = [
+        LineItem(name="Tea", quantity=2, unit_price=usd("10.00"), url="/tea/"),
+        LineItem(name="Gift card", unit_price=usd("-3.70"), is_surcharge=True),
+        LineItem(name="Shipping", unit_price=usd("10"), is_surcharge=True),
+    ]
+    payment = new_payment(items=items)
+    assert payment.items[0] == {
+        "name": "Tea",
+        "quantity": 2,
+        "unit_minor": 1000,
+        "url": "/tea/",
+        "is_surcharge": False,
+    }
+    assert [item["unit_minor"] for item in payment.items] == [1000, -370, 1000]
+
+
+def test_card_numbers_are_masked_wherever_words_are_kept():
+    payment = new_payment(
+        description=f"card {CARD}",
+        buyer=Buyer(name=f"Hong {CARD}"),
+        items=[LineItem(name=f"Refill {CARD}", unit_price=usd("26.30"))],
+        metadata={"note": CARD, CARD: ["4111-1111-1111-1111"]},
+        provider_data={"shop": CARD},
+    )
+    payment.refresh_from_db()
+    kept = f"{payment.description}{payment.buyer_name}{payment.items}"
+    kept += f"{payment.metadata}{payment.checkout_data}"
+    assert "4111" not in kept
+    assert kept.count("***1111") == 7
+
+
+def test_words_that_no_database_takes_are_made_fit():
+    payment = new_payment(
+        description="a\x00b\ud800" + "x" * 300,
+        buyer=Buyer(name="N\x00" + "x" * 300),
+        metadata={"note\x00": "\ud800"},
+    )
+    payment.refresh_from_db()
+    assert payment.description.startswith("a\ufffdb?x")
+    assert len(payment.description) == 255
+    assert len(payment.buyer_name) == 150
+    assert payment.metadata == {"note\ufffd": "?"}
+
+
+def test_the_language_of_the_page_is_the_language_of_the_payment():
+    with translation.override("ko"):
+        assert new_payment().locale == "ko"
+        assert new_payment(locale="ja").locale == "ja"
+
+
+def test_attempts_of_one_order_have_references_of_their_own():
+    first, second = new_payment(), new_payment()
+    assert first.order_id == second.order_id
+    assert first.merchant_reference != second.merchant_reference
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_payment_goes_with_the_callers_transaction():
+    with transaction.atomic():
+        new_payment()
+        transaction.set_rollback(True)
+    assert not Payment.objects.exists()
+    assert not Operation.objects.exists()
+    with transaction.atomic():
+        new_payment()
+    assert Payment.objects.count() == Operation.objects.count() == 1
+
+
+# Starting ----------------------------------------------------------------------------
+
+
+def page_of(payment: Payment) -> Redirect:
+    return Redirect(f"https://provider.example/pay/{payment.merchant_reference}")
+
+
+def test_starting_returns_where_the_buyer_goes_next(scripted):
+    payment = new_payment()
+    assert start_payment(payment) == page_of(payment)
+    assert payment.status == PaymentStatus.PENDING
+    assert payment.action == page_of(payment)
+    assert payment.started_at is not None
+    assert payment.sync_at > payment.started_at
+    operation = payment.operations.get()
+    assert operation.state == OperationState.SUCCEEDED
+    assert operation.open_slot is None
+
+
+def test_the_provider_is_told_everything_it_may_need(scripted):
+    items = [LineItem(name="Tea", quantity=2, unit_price=usd("13.15"), url="/tea/")]
+    buyer = Buyer(name="Hong", email="b@example.com", address=Address(city="Seoul"))
+    payment = new_payment(
+        items=items,
+        buyer=buyer,
+        ship_to=Address(city="Busan"),
+        metadata={"gift": True},
+        provider_data={"shop": "Seoul"},
+        customer_id="42",
+        token=saved_method(),
+    )
+    start_payment(payment)
+    (request,) = scripted.told("start")
+    assert request.merchant_reference == payment.merchant_reference
+    assert request.key == payment.operations.get().key
+    assert request.amount == usd("26.30")
+    assert request.items == items
+    assert request.buyer == buyer
+    assert request.ship_to == Address(city="Busan")
+    assert request.metadata == {"gift": True}
+    assert request.provider_data == {"shop": "Seoul"}
+    assert request.token == "tok-1"
+    assert request.plan is None
+    assert request.return_url.startswith("https://shop.example/payments/return/")
+    assert request.status_url.startswith("https://shop.example/payments/status/")
+    assert request.cancel_url == f"https://shop.example{payment.get_outcome_url()}"
+    assert request.return_url.rsplit("/", 2)[1] != request.status_url.rsplit("/", 2)[1]
+
+
+def test_callbacks_come_to_the_requests_host_when_no_site_is_set(scripted, settings):
+    settings.MULTIPAY = {**settings.MULTIPAY, "SITE_URL": None}
+    agent = "Mozilla/5.0 (iPhone) Mobile/15E148"
+    request = RequestFactory().get(
+        "/", headers={"host": "testserver", "user-agent": agent}
+    )
+    start_payment(payment := new_payment(), request)
+    assert payment.action == page_of(payment)
+
+
+def test_without_site_and_request_nobody_knows_where_callbacks_go(settings):
+    settings.MULTIPAY = {**settings.MULTIPAY, "SITE_URL": None}
+    payment = new_payment()
+    with pytest.raises(ProviderConfigurationError, match="SITE_URL"):
+        start_payment(payment)
+    assert Operation.objects.get().state == OperationState.REQUESTED
+    settings.MULTIPAY = {**settings.MULTIPAY, "SITE_URL": "https://shop.example"}
+    assert start_payment(payment) == page_of(payment)
+
+
+def test_starting_twice_gives_the_same_page_for_one_call(scripted):
+    payment = new_payment()
+    copy = Payment.objects.get()
+    pages = {start_payment(payment), start_payment(copy), start_payment(payment)}
+    assert pages == {page_of(payment)}
+    assert len(scripted.told("start")) == 1
+
+
+def test_while_one_worker_opens_the_page_the_other_waits(scripted):
+    payment = new_payment()
+    seen = []
+
+    def meanwhile() -> PaymentSnapshot:
+        seen.append(start_payment(Payment.objects.get()))
+        return PaymentSnapshot(
+            status=PaymentStatus.PENDING, next_action=page_of(payment)
+        )
+
+    scripted.will("start", meanwhile)
+    assert start_payment(payment) == page_of(payment)
+    assert seen == [None]
+    assert len(scripted.told("start")) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "has_new_key"),
+    [
+        (ProviderUnavailable, OperationState.REQUESTED, False),
+        (OutcomeUnknown, OperationState.UNKNOWN, False),
+        (UnexpectedAnswer, OperationState.UNKNOWN, False),
+        (RequestRejected, OperationState.REFUSED, True),
+        (CredentialsRejected, OperationState.REFUSED, True),
+    ],
+)
+def test_a_start_that_failed_says_so_and_a_later_one_works(
+    scripted, error, state, has_new_key
+):
+    payment = new_payment()
+    scripted.will("start", error("no", "scripted", "start"))
+    with pytest.raises(error):
+        start_payment(payment)
+    operation = Operation.objects.get()
+    assert operation.state == state
+    assert operation.lease_until is None
+    assert "no" in operation.error
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.CREATED
+    assert start_payment(payment) == page_of(payment)
+    first, second = scripted.told("start")
+    assert (first.key != second.key) is has_new_key
+    assert first.merchant_reference == second.merchant_reference
+
+
+def test_a_bug_in_a_provider_leaves_the_outcome_unknown_until_the_lease_ends(scripted):
+    payment = new_payment()
+    scripted.will("start", KeyError("url"))
+    with pytest.raises(KeyError):
+        start_payment(payment)
+    assert start_payment(payment) is None
+    Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert start_payment(payment) == page_of(payment)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        PaymentStatus.PAID,
+        PaymentStatus.AWAITING_FUNDS,
+        PaymentStatus.FAILED,
+        PaymentStatus.CANCELED,
+        PaymentStatus.AUTHORIZED,
+    ],
+)
+def test_a_payment_that_got_somewhere_is_not_started_again(scripted, status):
+    payment = new_payment()
+    receive_webhook("scripted", message(payment, status))
+    with pytest.raises(InvalidTransition, match="create a new payment"):
+        start_payment(payment)
+    assert scripted.told("start") == []
+
+
+def test_an_expired_payment_is_not_started(scripted):
+    payment = new_payment(expires_at=timezone.now() - timedelta(seconds=1))
+    with pytest.raises(InvalidTransition) as caught:
+        start_payment(payment)
+    assert caught.value.field == "expires_at"
+    assert scripted.calls == []
+
+
+# The buyer chooses -------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_accounts(scripted, settings) -> None:
+    settings.MULTIPAY = account_settings(cards=ScriptedProvider, bank=ScriptedProvider)
+
+
+@pytest.mark.usefixtures("two_accounts")
+def test_a_payment_without_a_provider_goes_where_the_buyer_says():
+    payment = new_payment(provider=None)
+    assert payment.provider == ""
+    assert not payment.operations.exists()
+    assert start_payment(payment, provider="bank") == page_of(payment)
+    assert payment.provider == "bank"
+    Payment.objects.update(next_action=None)
+    with pytest.raises(InvalidTransition) as caught:
+        start_payment(payment, provider="cards")
+    assert caught.value.field == "provider"
+
+
+@pytest.mark.usefixtures("two_accounts")
+def test_without_a_choice_there_is_nothing_to_start():
+    with pytest.raises(InvalidOperation) as caught:
+        start_payment(new_payment(provider=None))
+    assert caught.value.field == "provider"
+
+
+@pytest.mark.usefixtures("two_accounts")
+def test_a_choice_that_does_not_exist_or_fit_is_refused():
+    with pytest.raises(ProviderConfigurationError):
+        start_payment(new_payment(provider=None), provider="stripe")
+    yen = new_payment(provider=None, amount=Money("100", "JPY"))
+    with pytest.raises(InvalidAmount):
+        start_payment(yen, provider="bank")
+    yen.refresh_from_db()
+    assert yen.provider == ""
+
+
+# No transaction around a call ------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_the_provider_is_called(scripted):
+    payment = new_payment()
+    start_payment(payment)
+    sync_payment(payment)
+    paid = snapshot_of(payment, PaymentStatus.PAID)
+    scripted.will("fetch", PaymentSnapshot(status=PaymentStatus.PENDING), paid)
+    receive_webhook("scripted", message(payment, PaymentStatus.PAID, ask=True))
+    reconcile()
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+    assert [verb for verb, _ in scripted.calls] == ["start", "fetch", "fetch", "fetch"]
+    assert scripted.calls_in_a_transaction == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "flow",
+    ["start_payment", "sync_payment", "receive_webhook", "replay_delivery"],
+)
+def test_a_flow_that_calls_the_provider_refuses_the_callers_transaction(scripted, flow):
+    payment = new_payment()
+    said = message(payment, PaymentStatus.PAID)
+    delivery = WebhookDelivery.objects.create(provider="scripted", payload={"x": 1})
+    steps = {
+        "start_payment": lambda: start_payment(payment),
+        "sync_payment": lambda: sync_payment(payment),
+        "receive_webhook": lambda: receive_webhook("scripted", said),
+        "replay_delivery": lambda: replay_delivery(delivery),
+    }
+    with pytest.raises(RuntimeError) as caught, transaction.atomic():
+        steps[flow]()
+    assert str(caught.value).startswith(f"{flow}() talks to the provider")
+    assert "transaction.on_commit" in str(caught.value)
+    assert scripted.calls == []
+    delivery.refresh_from_db()
+    assert delivery.verdict == Verdict.STORED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_the_commit_a_payment_can_be_started(scripted):
+    pages = []
+    with transaction.atomic():
+        payment = new_payment()
+        transaction.on_commit(lambda: pages.append(start_payment(payment)))
+    assert pages == [page_of(payment)]
+    assert scripted.calls_in_a_transaction == []
+
+
+# What it costs ---------------------------------------------------------------------------
+
+
+SAVEPOINTS = 2
+"""A test's own transaction turns each of ours into a savepoint and its release."""
+
+
+def test_creating_costs_two_inserts(django_assert_num_queries):
+    with django_assert_num_queries(2 + SAVEPOINTS):
+        new_payment()
+
+
+def test_starting_costs_eight_statements(django_assert_num_queries):
+    payment = new_payment()
+    # Read; lock, find the operation; claim; lock, conclude, store; read.
+    with django_assert_num_queries(8 + 3 * SAVEPOINTS):
+        start_payment(payment)
+
+
+def test_showing_the_same_page_again_costs_one_read(django_assert_num_queries):
+    start_payment(payment := new_payment())
+    with django_assert_num_queries(1):
+        start_payment(payment)
