@@ -35,16 +35,19 @@ TABLES = (Payment, Transaction, Operation, WebhookDelivery, Notice, Token)
 
 @dataclass(frozen=True, kw_only=True)
 class Messages:
-    """What Eximbay wants to tell the shop about one payment: two doors, two bodies."""
+    """What Eximbay has to tell about one payment, and the doors made for it."""
 
     return_path: str
     return_body: str
     status_path: str
     status_body: str
+    plan_path: str
 
 
 class Corridor:
     """A shop, its visitors from the internet, and the sandbox behind them."""
+
+    buyer = Buyer(name="Hong Gil Dong", email="buyer@example.com")
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -57,7 +60,7 @@ class Corridor:
             provider="eximbay",
             order_id="R-1001",
             amount=Money(amount, "USD"),
-            buyer=Buyer(name="Hong Gil Dong", email="buyer@example.com"),
+            buyer=self.buyer,
             **more,
         )
         start_payment(payment)
@@ -79,6 +82,7 @@ class Corridor:
             return_body=returned[1] if returned else "",
             status_path=self.path(payment, Purpose.STATUS),
             status_body=status["body"],
+            plan_path=self.path(payment, Purpose.PLAN),
         )
 
     def path(self, payment: Payment, purpose: Purpose) -> str:

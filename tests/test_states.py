@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -362,5 +363,6 @@ def test_the_latest_decline_is_told_until_money_comes():
 
 
 def test_a_state_cannot_be_changed():
+    state: Any = fold_of()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        fold_of().status = Status.PAID  # type: ignore[misc]
+        state.status = Status.PAID

@@ -53,7 +53,7 @@ class ProductAdmin(ProductAdminBase):
 
     @admin.display(description=_("prices"))
     def price_list(self, product: Product) -> str:
-        return ", ".join(str(price) for price in product.prices.all())
+        return ", ".join(money(price.money) for price in product.prices.all())
 
 
 class ReadOnlyInline(TabularBase):
@@ -91,6 +91,8 @@ class OrderEventInline(ReadOnlyInline):
 @admin.register(Order)
 class OrderAdmin(OrderAdminBase):
     list_display = ["reference", "created_at", "name", "things", "amount", "status"]
+    # The order's page is for the visitor who placed it, not for staff.
+    view_on_site = False
     list_filter = ["status", "currency", "created_at"]
     search_fields = ["reference", "name", "email"]
     date_hierarchy = "created_at"

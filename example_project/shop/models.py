@@ -110,7 +110,12 @@ class Price(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(money_of(self.amount, self.currency))
+        return str(self.money)
+
+    @property
+    def money(self) -> Money:
+        """The price as Money."""
+        return money_of(self.amount, self.currency)
 
 
 class Order(models.Model):
