@@ -328,7 +328,7 @@ class PaymentSnapshot:
     ``merchant_reference`` are compared with our record by the core before anything
     is believed; an answer to our own call that does not repeat them leaves them None.
     ``captured`` and ``refunded`` are totals where the provider reports them.
-    ``needs_review`` holds fulfilment although money may have moved.
+    ``needs_review`` holds fulfillment although money may have moved.
     """
 
     status: PaymentStatus
@@ -369,7 +369,10 @@ class RefundSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingRequest:
-    """One request to a callback URL: raw bytes, lower-case header names."""
+    """One request to a callback URL: raw bytes, lower-case header names.
+
+    ``is_by_buyer``: a buyer's browser carries it, from whatever address it has.
+    """
 
     method: str
     body: bytes
@@ -377,6 +380,7 @@ class IncomingRequest:
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_address: str = ""
+    is_by_buyer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
+from babel import UnknownLocaleError
+from django.utils.translation import get_language, to_locale
 from moneyed import CURRENCIES, Currency, Money
 from moneyed.l10n import format_money
 
@@ -95,8 +97,16 @@ def parse_decimal(text: str) -> Decimal:
     return Decimal(text)
 
 
-def display(money: Money, locale: str = "en_US") -> str:
-    """Return ``money`` as a buyer reads it in ``locale``, e.g. ``$26.30``."""
+def display(money: Money, locale: str = "") -> str:
+    """Return ``money`` as a buyer reads it, e.g. ``$26.30``.
+
+    ``locale`` is the active language's unless given; one that Babel does not know is
+    read as American English.
+    """
     if money.currency.code in CRYPTO_EXPONENTS:
         return f"{money.amount:f} {money.currency.code}"
-    return format_money(money, locale=locale)
+    wanted = locale or to_locale(get_language() or "en-us")
+    try:
+        return format_money(money, locale=wanted)
+    except UnknownLocaleError:
+        return format_money(money, locale="en_US")

@@ -7,14 +7,26 @@ id; a receiver that raises is called again later and undoes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from django.dispatch import Signal
 
-payment_paid = Signal()
-payment_failed = Signal()
-payment_refunded = Signal()
-payment_status_changed = Signal()
-payment_needs_review = Signal()
-refund_status_changed = Signal()
-token_created = Signal()
-plan_status_changed = Signal()
-plan_charged = Signal()
+
+class NoticeSignal(Signal):
+    """A signal of the outbox; whoever sends it reports the receivers that raised."""
+
+    def _log_robust_failure(self, receiver: Callable[..., Any], err: Exception) -> None:
+        # Django's own raises for a receiver without a name, such as a partial.
+        pass
+
+
+payment_paid = NoticeSignal()
+payment_failed = NoticeSignal()
+payment_refunded = NoticeSignal()
+payment_status_changed = NoticeSignal()
+payment_needs_review = NoticeSignal()
+refund_status_changed = NoticeSignal()
+token_created = NoticeSignal()
+plan_status_changed = NoticeSignal()
+plan_charged = NoticeSignal()

@@ -1,4 +1,4 @@
-"""Tables of the provider pages, written from the classes by cog.
+"""Tables of the pages, written from the classes by cog.
 
 ``DJANGO_SETTINGS_MODULE=tests.settings PYTHONPATH=. cog -r docs/providers/*.md``
 writes them; ``cog --check`` finds a page that lags behind.
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from django.db import models
+
 from django_multipay.enums import Capability
 from django_multipay.providers.base import CAPABILITY_METHODS, Provider, Secret
 
@@ -23,6 +25,20 @@ TYPES = {
     Secret: "secret, or a list of them",
     timedelta: "seconds",
     tuple[str, ...]: "list of texts",
+}
+
+COLUMNS = {
+    "BigInteger": "whole number",
+    "Boolean": "true or false",
+    "Char": "text",
+    "Date": "day",
+    "DateTime": "moment, in UTC",
+    "Email": "e-mail address",
+    "EncryptedJSON": "JSON, encrypted",
+    "JSON": "JSON",
+    "PositiveSmallInteger": "whole number",
+    "Text": "text",
+    "UUID": "random UUID",
 }
 
 
@@ -78,4 +94,37 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
         for line in lines
+    )
+
+
+def words_table(vocabulary: type[models.TextChoices]) -> str:
+    """Every word of a vocabulary as it is stored, and as people read it."""
+    rows = [(f"`{word.value}`", str(word.label)) for word in vocabulary]
+    return _table(("Stored", "Shown"), rows)
+
+
+def fields_table(model: type[models.Model]) -> str:
+    """Every column of a model but its integer key."""
+    rows = [
+        (f"`{field.name}`", _column(field), "yes" if field.null else "")
+        for field in model._meta.concrete_fields
+        if not field.primary_key
+    ]
+    return _table(("Field", "What it holds", "May be `None`"), rows)
+
+
+def _column(field: models.Field[Any, Any]) -> str:
+    if field.remote_field:
+        return f"a `{field.related_model.__name__}`"
+    if field.name.endswith("_minor"):
+        return "amount in whole minor units"
+    if field.choices:
+        words = [value for value, _ in field.flatchoices]
+        shown = words if len(words) < 4 else [*words[:3], "…"]
+        return "one of " + ", ".join(f"`{word}`" for word in shown).replace("`…`", "…")
+    kind = type(field).__name__.removesuffix("Field")
+    return COLUMNS[kind] + (
+        f", up to {field.max_length} characters"
+        if field.max_length and kind != "UUID"
+        else ""
     )

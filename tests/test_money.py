@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 
 import pytest
+from django.utils import translation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moneyed import CURRENCIES, Money
@@ -217,3 +218,19 @@ def test_every_plain_decimal_is_read_exactly(number):
 )
 def test_a_buyer_reads_the_amount_in_the_own_locale(money, locale, expected):
     assert display(money, locale) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en-us", "$26.30"),
+        ("de", "26,30\xa0$"),
+        ("ko", "US$26.30"),
+        ("zh-hans", "US$26.30"),
+        ("tlh", "$26.30"),
+        (None, "$26.30"),
+    ],
+)
+def test_without_a_locale_the_language_of_the_page_counts(language, expected):
+    with translation.override(language):
+        assert display(Money("26.30", "USD")) == expected

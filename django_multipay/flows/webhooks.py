@@ -333,4 +333,7 @@ def _dump_incoming(incoming: IncomingRequest) -> dict[str, Any]:
 
 
 def _load_incoming(data: Mapping[str, Any]) -> IncomingRequest:
-    return IncomingRequest(**{**data, "body": base64.b64decode(data["body"])})
+    # Another version of this package may have stored it, with a field more.
+    known = {field.name for field in dataclasses.fields(IncomingRequest)}
+    values = {name: value for name, value in data.items() if name in known}
+    return IncomingRequest(**{**values, "body": base64.b64decode(data["body"])})

@@ -605,7 +605,8 @@ class EximbayProvider(Provider):
         missing = [name for name in _REQUIRED if not fields.get(name)]
         if missing:
             raise MalformedWebhook(f"{self.alias}: the notice has no {missing[0]}")
-        if not self._is_welcome(incoming.remote_address):
+        is_by_eximbay = not incoming.is_by_buyer
+        if is_by_eximbay and not self._is_welcome(incoming.remote_address):
             logger.warning(
                 "%s: a notice about order %s from %s is refused: the address is not "
                 "among source_addresses",
@@ -634,8 +635,9 @@ class EximbayProvider(Provider):
         fields = _read_notice(_raw(incoming))
         try:
             snapshot = self._notice_snapshot(fields)
-        except InvalidAmount as error:
-            raise MalformedWebhook(f"{self.alias}: {error}") from error
+        except InvalidAmount:
+            # Without an amount the core holds what it cannot compare.
+            snapshot = self._notice_snapshot({**fields, "amount": ""})
         return [ProviderEvent(snapshot=snapshot, must_fetch=True)]
 
     def webhook_answer(self, outcome: WebhookOutcome) -> WebhookAnswer:
@@ -909,6 +911,7 @@ class EximbayProvider(Provider):
             method=storable(fields.get("payment_method", ""), 64),
             provider_status=storable(fields.get("status", ""), 64),
             details=_details(fields),
+            expires_at=_deadline(fields.get("virtual_account_due_date", "")),
             occurred_at=_moment(fields.get("transaction_date", "")),
         )
 
@@ -1306,6 +1309,17 @@ def _moment(text: str) -> datetime | None:
         return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").replace(tzinfo=SEOUL)
     except ValueError:
         return None
+
+
+def _deadline(text: str) -> datetime | None:
+    """Return until when a deposit may come, or None.
+
+    A notice's format is not published; ``ready`` takes ``YYYYMMDDHH``, and whoever
+    sends less or more of the same digits is understood too.
+    """
+    if not re.fullmatch(r"[0-9]{8}([0-9]{2}){0,3}", text):
+        return None
+    return _moment(f"{text:0<14}" if len(text) > 8 else f"{text}235959")
 
 
 def _day(text: str) -> date | None:

@@ -176,7 +176,9 @@ def state(request: HttpRequest, payment_uuid: uuid.UUID) -> JsonResponse:
 
 def _refresh(payment: Payment) -> None:
     """Ask the provider if an inquiry is due; a buyer's page never fails for it."""
-    if payment.status not in states.WAITING_STATUSES:
+    is_due = payment.sync_at is not None and payment.sync_at <= timezone.now()
+    # A look at the row at hand: reloading a page should cost no write.
+    if not is_due or payment.status not in states.WAITING_STATUSES:
         return
     try:
         sync_if_due(payment)

@@ -6,6 +6,7 @@ They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -143,6 +144,16 @@ def buyer_return(request: HttpRequest, signed: str) -> HttpResponse:
     )
     if isinstance(incoming, IncomingRequest) and carries:
         receive_webhook(
-            payment.provider, incoming, payment=payment, source=Source.RETURN
+            payment.provider,
+            dataclasses.replace(incoming, is_by_buyer=True),
+            payment=payment,
+            source=Source.RETURN,
         )
-    return HttpResponse(status=303, headers={"Location": payment.get_outcome_url()})
+    return HttpResponse(
+        status=303,
+        headers={
+            "Location": payment.get_outcome_url(),
+            # Django's default would cut a pop-up off from the page that opened it.
+            "Cross-Origin-Opener-Policy": "unsafe-none",
+        },
+    )

@@ -746,6 +746,20 @@ def test_a_flood_about_one_payment_does_not_silence_another(
     assert corridor.send(genuine.status_path, genuine.status_body).content == ACCEPTED
 
 
+def test_a_flood_of_names_does_not_silence_the_charges_of_a_plan(
+    corridor: Corridor, pending: Payment, messages: Messages, quiet: None
+) -> None:
+    for number in range(2 * webhooks.REMOTE_CHECKS_PER_MINUTE):
+        forged = with_fields(messages.status_body, order_id=f"x{number}")
+        corridor.send(WEBHOOK, forged)
+    # A charge has an order of its own, which we cannot know beforehand.
+    charge = corridor.signed(pending, order_id="a" * 24)
+    assert corridor.send(WEBHOOK, charge).status_code == 503
+    assert corridor.send(messages.plan_path, charge).content == ACCEPTED
+    assert WebhookDelivery.objects.get().verdict == Verdict.HELD
+    assert_unpaid(pending)
+
+
 def test_a_flood_of_one_genuine_message_that_waits_asks_within_the_ration(
     corridor: Corridor,
 ) -> None:
@@ -802,6 +816,14 @@ def test_a_late_worker_does_not_take_an_applied_message_back(
     row = WebhookDelivery.objects.get()
     assert row.verdict == Verdict.APPLIED
     assert row.payload is None
+
+
+def test_a_message_stored_by_a_newer_version_is_applied(
+    corridor: Corridor, pending: Payment
+) -> None:
+    [delivery] = stored(pending, corridor, 1)
+    delivery.payload["a field of next year"] = True
+    assert replay_delivery(delivery) is Verdict.APPLIED
 
 
 def test_one_poisoned_message_does_not_stop_the_others(

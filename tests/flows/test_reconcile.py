@@ -1,0 +1,352 @@
+"""Whatever a crash or a lost message left open is found and finished."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+from django.utils import timezone
+
+from django_multipay import ledger
+from django_multipay.enums import PaymentStatus, Verdict, WebhookOutcome
+from django_multipay.exceptions import (
+    ProviderUnavailable,
+    UnsupportedOperation,
+)
+from django_multipay.flows import (
+    receive_webhook,
+    reconcile,
+    replay_delivery,
+    start_payment,
+    sync_payment,
+)
+from django_multipay.flows.reconcile import Report
+from django_multipay.flows.sync import sync_if_due
+from django_multipay.messages import IncomingRequest, PaymentSnapshot
+from django_multipay.models import Payment, WebhookDelivery
+from django_multipay.registry import registry
+from tests.flows.scripted import (
+    HintingProvider,
+    ScriptedProvider,
+    SilentProvider,
+    account_settings,
+    message,
+    new_payment,
+    snapshot_of,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
+
+NOTHING = Report(deliveries=0, payments=0, notices=0, errors=0)
+
+
+def make_due() -> None:
+    Payment.objects.exclude(sync_at=None).update(
+        sync_at=timezone.now() - timedelta(seconds=1)
+    )
+
+
+def started(**changes) -> Payment:
+    payment = new_payment(**changes)
+    start_payment(payment)
+    return payment
+
+
+def waiting_message(scripted: ScriptedProvider, payment: Payment) -> WebhookDelivery:
+    """A message that was stored but could not be applied."""
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    answer = receive_webhook(
+        payment.provider, message(payment, PaymentStatus.PAID, ask=True)
+    )
+    assert answer.outcome is WebhookOutcome.DEFERRED
+    return WebhookDelivery.objects.latest("id")
+
+
+# Messages that wait ------------------------------------------------------------------
+
+
+def test_there_may_be_nothing_to_do():
+    new_payment()
+    assert reconcile() == NOTHING
+
+
+def test_a_stored_message_is_applied_when_the_provider_answers_again(scripted):
+    payment = started()
+    delivery = waiting_message(scripted, payment)
+    assert delivery.verdict == Verdict.STORED
+    assert "down" in delivery.error
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    assert reconcile().deliveries == 1
+    payment.refresh_from_db()
+    delivery.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+    assert delivery.verdict == Verdict.APPLIED
+    assert delivery.attempts == 2
+    assert delivery.error == ""
+    assert delivery.payload is None
+    assert reconcile() == NOTHING
+
+
+def test_a_message_that_still_cannot_be_applied_goes_on_waiting(scripted):
+    payment = started()
+    delivery = waiting_message(scripted, payment)
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    assert reconcile() == NOTHING
+    delivery.refresh_from_db()
+    assert delivery.verdict == Verdict.STORED
+    assert delivery.attempts == 2
+    assert delivery.payload
+
+
+def test_a_message_of_an_account_that_left_the_settings_waits(scripted, settings):
+    delivery = waiting_message(scripted, started())
+    settings.MULTIPAY = {}
+    assert reconcile().deliveries == 0
+    delivery.refresh_from_db()
+    assert delivery.verdict == Verdict.STORED
+
+
+def test_messages_that_failed_often_let_the_others_go_first(scripted):
+    payment = started()
+    WebhookDelivery.objects.bulk_create(
+        WebhookDelivery(provider="gone", digest=str(number), attempts=3, payload={})
+        for number in range(5)
+    )
+    waiting_message(scripted, payment)
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    assert reconcile(limit=1).deliveries == 1
+
+
+def test_a_message_may_wait_for_longer_than_its_counter_counts(scripted):
+    delivery = waiting_message(scripted, started())
+    WebhookDelivery.objects.update(attempts=32767)
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    reconcile()
+    delivery.refresh_from_db()
+    assert delivery.attempts == 32767
+
+
+def test_replaying_an_applied_message_does_nothing(scripted, listen):
+    heard = listen("payment_paid")
+    payment = started()
+    receive_webhook("scripted", message(payment, PaymentStatus.PAID))
+    delivery = WebhookDelivery.objects.get()
+    assert replay_delivery(delivery) is Verdict.APPLIED
+    assert len(heard) == 1
+
+
+def test_a_message_is_stored_without_what_nobody_may_read(scripted):
+    incoming = message(started(), PaymentStatus.PENDING, email="buyer@example.com")
+    receive_webhook("scripted", incoming)
+    row = WebhookDelivery.objects.values("headers", "body").get()
+    assert "buyer@example.com" not in str(row)
+    assert "a secret" not in str(row)
+
+
+# What is believed ------------------------------------------------------------------------
+
+
+def test_an_unauthentic_message_leaves_no_row(scripted):
+    payment = started()
+    answer = receive_webhook(
+        "scripted", message(payment, PaymentStatus.PAID, secret="wrong")
+    )
+    assert answer.outcome is WebhookOutcome.REFUSED
+    assert answer.status == 401
+    assert not WebhookDelivery.objects.exists()
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PENDING
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"order": 1}'])
+def test_a_message_nobody_can_read_is_refused(scripted, body):
+    incoming = IncomingRequest(method="POST", body=body, headers={"x-secret": "x"})
+    answer = receive_webhook("scripted", incoming)
+    assert answer.outcome is WebhookOutcome.REFUSED
+    assert answer.status in {400, 401}
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_a_message_for_an_unknown_order_is_kept_for_staff(scripted):
+    payment = started()
+    incoming = message(payment, PaymentStatus.PAID, order="neverheardof")
+    assert receive_webhook("scripted", incoming).status == 200
+    delivery = WebhookDelivery.objects.get()
+    assert delivery.verdict == Verdict.HELD
+    assert delivery.payment is None
+    assert delivery.payload
+
+
+def test_a_hint_is_only_the_occasion_to_ask(settings):
+    settings.MULTIPAY = account_settings(scripted=HintingProvider)
+    provider = registry["scripted"]
+    payment = started()
+    receive_webhook("scripted", message(payment, PaymentStatus.PAID))
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PENDING
+    provider.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    receive_webhook("scripted", message(payment, PaymentStatus.PAID, hint="again"))
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+
+
+# Payments that wait ------------------------------------------------------------------
+
+
+def test_a_payment_whose_messages_were_lost_is_asked_about(scripted, listen):
+    heard = listen("payment_paid")
+    payment = started()
+    assert reconcile() == NOTHING
+    make_due()
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    report = reconcile()
+    assert (report.payments, report.errors) == (1, 0)
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+    assert payment.sync_at is None
+    assert len(heard) == 1
+
+
+def test_the_provider_is_asked_at_growing_intervals_only(scripted):
+    payment = started()
+    waits = []
+    for _ in range(len(ledger.SYNC_DELAYS) + 2):
+        payment.refresh_from_db()
+        assert not sync_if_due(payment)
+        make_due()
+        assert sync_if_due(payment)
+        assert not sync_if_due(payment)
+        payment.refresh_from_db()
+        waits.append(round((payment.sync_at - timezone.now()).total_seconds()))
+    assert waits == [5, 15, 30, 60, 120, 600, 3600, 21600, 86400, 86400, 86400]
+    assert len(scripted.told("fetch")) == len(waits)
+
+
+def test_a_page_that_is_reloaded_all_day_asks_once(scripted):
+    payment = started()
+    make_due()
+    asked = [sync_if_due(Payment.objects.get()) for _ in range(20)]
+    assert asked == [True] + [False] * 19
+    assert len(scripted.told("fetch")) == 1
+    assert payment.provider == "scripted"
+
+
+def test_a_provider_that_is_down_is_an_error_in_the_report_and_asked_later(scripted):
+    first, second = started(), started()
+    make_due()
+    scripted.will(
+        "fetch",
+        ProviderUnavailable("down", "scripted", "fetch"),
+        snapshot_of(second, PaymentStatus.PAID),
+    )
+    Payment.objects.filter(pk=first.pk).update(
+        sync_at=F("sync_at") - timedelta(hours=1)
+    )
+    report = reconcile()
+    assert (report.payments, report.errors) == (1, 1)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert first.status == PaymentStatus.PENDING
+    assert first.sync_at > timezone.now()
+    assert second.status == PaymentStatus.PAID
+
+
+def test_payments_nobody_can_ask_about_do_not_keep_the_others_waiting(
+    scripted, settings
+):
+    multipay = account_settings(
+        scripted=ScriptedProvider, gone=ScriptedProvider, mute=SilentProvider
+    )
+    settings.MULTIPAY = multipay
+    for alias in ("gone", "mute"):
+        started(provider=alias)
+    payment = started()
+    del multipay["PROVIDERS"]["gone"]
+    settings.MULTIPAY = {**multipay}
+    make_due()
+    Payment.objects.filter(provider="scripted").update(
+        sync_at=timezone.now() - timedelta(milliseconds=100)
+    )
+    provider = registry["scripted"]
+    provider.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    reports = [reconcile(limit=1) for _ in range(3)]
+    assert [report.payments for report in reports] == [0, 0, 1]
+    assert sum(report.errors for report in reports) == 0
+
+
+def test_a_provider_without_an_inquiry_cannot_be_asked(settings):
+    settings.MULTIPAY = account_settings(scripted=SilentProvider)
+    with pytest.raises(UnsupportedOperation, match="no payment inquiry"):
+        sync_payment(started())
+
+
+def test_an_answer_that_tells_nothing_new_changes_nothing(scripted):
+    payment = started()
+    before = payment.updated_at
+    scripted.will("fetch", PaymentSnapshot(status=PaymentStatus.PENDING))
+    assert sync_payment(payment) is Verdict.IGNORED
+    assert payment.updated_at == before
+
+
+# What can be asked for ---------------------------------------------------------------
+
+
+def test_a_dry_run_counts_and_touches_nothing(scripted, listen):
+    heard = listen("payment_paid")
+    first, second = started(), started()
+    waiting_message(scripted, first)
+    make_due()
+    ledger.apply_snapshot(
+        second.pk,
+        snapshot_of(second, PaymentStatus.AUTHORIZED),
+        account=ledger.Account(alias="scripted", account="shop-1", is_live=None),
+        source="webhook",
+    )
+    calls = len(scripted.calls)
+    report = reconcile(dry_run=True)
+    assert report == Report(deliveries=1, payments=2, notices=1, errors=0)
+    assert reconcile(dry_run=True) == report
+    assert len(scripted.calls) == calls
+    assert not heard
+
+
+@pytest.fixture
+def two_accounts(scripted, settings) -> None:
+    settings.MULTIPAY = account_settings(
+        scripted=ScriptedProvider, other=ScriptedProvider
+    )
+
+
+@pytest.mark.usefixtures("two_accounts")
+@pytest.mark.parametrize(
+    ("providers", "expected"),
+    [(None, 3), (["scripted"], 1), (["other"], 2), ([], 0), (["scripted", "other"], 3)],
+)
+def test_only_the_named_accounts_are_looked_at(providers, expected):
+    for alias in ("scripted", "other", "other"):
+        waiting_message(registry[alias], started(provider=alias))
+    make_due()
+    report = reconcile(providers=providers, dry_run=True)
+    assert (report.deliveries, report.payments) == (expected, expected)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (2, 2), (None, 3)])
+def test_a_limit_bounds_each_kind_of_work(scripted, limit, expected):
+    for _ in range(3):
+        waiting_message(scripted, started())
+    make_due()
+    report = reconcile(limit=limit, dry_run=True)
+    assert (report.deliveries, report.payments) == (expected, expected)
+    assert reconcile(limit=limit).payments == expected
+
+
+def test_young_rows_can_be_left_alone(scripted):
+    waiting_message(scripted, started())
+    make_due()
+    assert reconcile(older_than=timedelta(hours=1), dry_run=True) == NOTHING
+    hour_ago = timezone.now() - timedelta(hours=2)
+    Payment.objects.update(created_at=hour_ago)
+    WebhookDelivery.objects.update(received_at=hour_ago)
+    report = reconcile(older_than=timedelta(hours=1), dry_run=True)
+    assert (report.deliveries, report.payments) == (1, 1)

@@ -1,0 +1,170 @@
+"""The pages say what the code does: their examples run, their lists are whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.dispatch import Signal
+
+from django_multipay import enums, models, signals
+from django_multipay.checks import check_settings
+from django_multipay.conf import DEFAULTS
+from django_multipay.registry import registry
+from docs._generate import fields_table, words_table
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+GIVEN = """
+import pathlib
+from datetime import timedelta
+from django.db import transaction
+from django.dispatch import receiver
+from django.shortcuts import redirect
+from django.urls import include, path
+from moneyed import Money
+from django_multipay.flows import (
+    create_payment, reconcile, start_payment, sync_payment,
+)
+from django_multipay.messages import Buyer
+from django_multipay.models import Payment
+from django_multipay.signals import payment_paid
+
+BASE_DIR = pathlib.Path("/nowhere")
+INSTALLED_APPS, urlpatterns, shipped = [], [], []
+
+def env(name):
+    return {"MULTIPAY_KEY": "a key of sixteen characters or more"}.get(
+        name,
+        "1849705C64" if name.endswith("MID")
+        else "https://api-test.eximbay.com" if name.endswith("URL")
+        else "test_1849705C642C217E0B2D",
+    )
+
+class Order:
+    number, name, email = "1001", "Hong Gil Dong", "buyer@example.com"
+    def mark_as_paid(self):
+        shipped.append(self.number)
+
+orders = {"1001": Order()}
+
+class Shipment:
+    @staticmethod
+    def get_or_create(notice_id, order_id):
+        shipped.append(order_id)
+"""
+"""What a reader of the examples has: imports, an environment, a shop."""
+
+PAGES = {
+    "README.md": """
+assert INSTALLED_APPS == ["django_multipay"]
+assert len(urlpatterns) == 1
+assert pay(None, orders["1001"]).url.startswith("/payments/")
+ship(payment=Payment.objects.get(), notice_id="1")
+assert shipped == ["1001"]
+""",
+    "docs/settings.md": "assert DATABASES['default']['NAME'].name == 'db.sqlite3'",
+    "docs/models.md": "",
+    "docs/flow.md": """
+ship(payment=payment, notice_id="1")
+assert shipped == ["1001"]
+""",
+    "docs/providers/eximbay.md": "",
+}
+"""The pages whose Python runs, with what must be true afterwards."""
+
+
+def python_of(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def shop(sandbox_settings):
+    """The settings of the examples, before a running sandbox."""
+    account = sandbox_settings.MULTIPAY["PROVIDERS"]["eximbay"]
+    sandbox_settings.MULTIPAY = {
+        "PROVIDERS": {"eximbay": account, "cards": account},
+        "SITE_URL": "https://shop.example",
+    }
+    return sandbox_settings
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run_in_their_order(shop, page):
+    blocks = python_of(page)
+    assert blocks
+    namespace: dict = {"__name__": "example"}
+    try:
+        for block in [GIVEN, *blocks, PAGES[page]]:
+            exec(compile(block, page, "exec"), namespace)
+    finally:
+        signals.payment_paid.disconnect(namespace.get("ship"))
+    if "MULTIPAY" in namespace:
+        shop.MULTIPAY = namespace["MULTIPAY"]
+        assert check_settings() == []
+        assert list(registry)
+
+
+def test_no_page_with_python_is_forgotten():
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    names = [
+        page.relative_to(ROOT).as_posix() for page in pages if "_build" not in str(page)
+    ]
+    assert sorted(name for name in names if python_of(name)) == sorted(PAGES)
+
+
+def generated(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", models.__all__)
+def test_the_page_of_the_models_lists_every_field(model):
+    table = fields_table(getattr(models, model))
+    assert f"\n## {model}\n" in generated("models.md")
+    assert table in generated("models.md")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PaymentStatus",
+        "ReviewReason",
+        "DeclineCode",
+        "TransactionKind",
+        "OperationState",
+        "Verdict",
+    ],
+)
+def test_the_page_of_the_models_lists_every_word(name):
+    table = words_table(getattr(enums, name))
+    assert table in generated("models.md")
+
+
+def test_every_setting_has_its_chapter():
+    chapters = re.findall(r"^## `(\w+)`$", generated("settings.md"), re.MULTILINE)
+    assert chapters == list(DEFAULTS)
+
+
+def test_every_signal_is_listed_once():
+    listed = re.findall(r"^\| `(\w+)` \|", generated("flow.md"), re.MULTILINE)
+    sent = [
+        name for name in vars(signals) if isinstance(getattr(signals, name), Signal)
+    ]
+    assert sorted(listed) == sorted(sent)
+
+
+def test_the_words_of_the_drawing_are_words_of_the_code():
+    drawing = generated("flow.md").partition("```text")[2].partition("```")[0]
+    words = set(re.findall(r"`(\w+)`", drawing))
+    known = {
+        *enums.PaymentStatus.values,
+        *enums.OperationState.values,
+        *enums.Verdict.values,
+        *enums.NoticeState.values,
+    }
+    assert words
+    assert words <= known
