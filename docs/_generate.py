@@ -114,7 +114,7 @@ def fields_table(model: type[models.Model]) -> str:
 
 
 def _column(field: models.Field[Any, Any]) -> str:
-    if field.remote_field:
+    if field.related_model:
         return f"a `{field.related_model.__name__}`"
     if field.name.endswith("_minor"):
         return "amount in whole minor units"

@@ -6,6 +6,7 @@ import ast
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.checks import Error, Warning
@@ -23,7 +24,7 @@ from tests.flows.scripted import (
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "live_1849705C642C217E0B2D"
-GOOD = {
+GOOD: dict[str, Any] = {
     "PROVIDERS": {
         "cards": {
             "BACKEND": "django_multipay.providers.eximbay.EximbayProvider",
@@ -376,12 +377,14 @@ def test_the_deploy_check_leaves_errors_to_the_other_one(change):
 # That it counts --------------------------------------------------------------------------
 
 
+@pytest.mark.django_db
 def test_the_check_command_fails_with_bad_settings(change):
     change(*option("mid"), value="")
     with pytest.raises(CommandError, match=r"multipay\.E004"):
         call_command("check")
 
 
+@pytest.mark.django_db
 def test_the_deploy_check_runs_with_deploy_only(change, capsys):
     change("SITE_URL", value="http://shop.example")
     call_command("check")
@@ -416,7 +419,7 @@ def test_no_message_repeats_a_secret(change, path, value):
 def ids_in_the_code() -> list[str]:
     tree = ast.parse(Path(checks.__file__).read_text(encoding="utf-8"))
     return [
-        node.value.value
+        str(node.value.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword)
         and node.arg == "id"

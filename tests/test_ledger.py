@@ -418,7 +418,7 @@ def test_every_order_of_arrival_gives_one_result():
 def test_every_fact_has_its_notice_even_if_nobody_must_hear_of_it():
     payment = new_payment()
     say(payment, PaymentStatus.PAID)
-    say(payment, PaymentStatus.FAILED, provider_reference="an older attempt")
+    say(payment, PaymentStatus.FAILED, provider_reference="an-older-attempt")
     notices = Notice.objects.filter(payment=payment).order_by("id")
     assert [notice.state for notice in notices] == [
         NoticeState.WAITING,
@@ -436,6 +436,7 @@ def with_secrets() -> Payment:
         provider_data={"param1": "x"},
     )
     operation = ledger.request_checkout(payment, "")
+    assert operation
     ledger.claim_operation(operation)
     action = Redirect("https://provider.example/pay/1")
     return ledger.conclude_checkout(

@@ -94,10 +94,7 @@ def create_payment(
             "save_token needs customer_id: a saved method belongs to somebody",
             "customer_id",
         )
-    if expires_at is not None and timezone.is_naive(expires_at):
-        raise InvalidOperation(
-            "expires_at has no time zone; use django.utils.timezone", "expires_at"
-        )
+    _check_moment("expires_at", expires_at)
     payment = Payment(
         provider=provider or "",
         order_id=_identifier("order_id", order_id, 64),
@@ -105,9 +102,9 @@ def create_payment(
         currency=amount.currency.code,
         capture_mode=_choice("capture_mode", capture_mode, CaptureMode),
         method=_identifier("method", method, 64, is_required=False),
-        description=storable(description, 255),
+        description=_words("description", description, 255),
         items=[_dump_item(item) for item in items],
-        buyer_name=storable(buyer.name, 150),
+        buyer_name=_words("buyer.name", buyer.name, 150),
         buyer_email=_identifier("buyer.email", buyer.email, 254, is_required=False),
         buyer_phone=_identifier("buyer.phone", buyer.phone, 40, is_required=False),
         buyer_country=_identifier("buyer.country", buyer.country, 2, is_required=False),
@@ -273,7 +270,7 @@ def _check_amount(amount: Money, provider: Provider | None) -> None:
         )
 
 
-def _check_items(items: Sequence[LineItem], amount: Money) -> None:
+def _check_items(items: Sequence[object], amount: Money) -> None:
     for number, item in enumerate(items):
         if not isinstance(item, LineItem) or not isinstance(item.unit_price, Money):
             raise InvalidOperation(
@@ -287,12 +284,10 @@ def _check_items(items: Sequence[LineItem], amount: Money) -> None:
                 "items",
             )
         money.to_minor(item.unit_price)
-        if not isinstance(item.name, str):
-            raise InvalidOperation(f"items[{number}].name is not text", "items")
+        _words("items", item.name, 255)
         _identifier("items", item.url, 2000, is_required=False)
-        is_whole = isinstance(item.quantity, int) and not isinstance(
-            item.quantity, bool
-        )
+        # A bool would pass for a whole number.
+        is_whole = type(item.quantity) is int
         if not is_whole or not 1 <= item.quantity <= _MAX_QUANTITY:
             raise InvalidOperation(
                 f"items[{number}].quantity is {item.quantity!r}; use a whole number, "
@@ -327,6 +322,22 @@ def _identifier(field: str, value: str, limit: int, is_required: bool = True) ->
             f"{field} holds a card number or characters no database takes", field
         )
     return value
+
+
+def _words(field: str, value: object, limit: int) -> str:
+    """Return text for people, made fit to store; `InvalidOperation` if it is none."""
+    if not isinstance(value, str):
+        raise InvalidOperation(f"{field} is a {type(value).__name__}, not text", field)
+    return storable(value, limit)
+
+
+def _check_moment(field: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime) or timezone.is_naive(value):
+        raise InvalidOperation(
+            f"{field} is no moment with a time zone; use django.utils.timezone", field
+        )
 
 
 def _choice(field: str, value: str, choices: type[models.TextChoices]) -> str:

@@ -54,7 +54,9 @@ def reconcile(
         payments = payments.filter(created_at__lte=moment)
     # What failed often comes last, so that it cannot keep the others waiting.
     # Only the keys: a row that cannot be read must not hide the others either.
-    stored = list(deliveries.order_by("attempts", "id").values_list("pk", flat=True)[:bound])
+    stored = list(
+        deliveries.order_by("attempts", "id").values_list("pk", flat=True)[:bound]
+    )
     due = list(payments.order_by("sync_at").values_list("pk", flat=True)[:bound])
     if dry_run:
         return Report(

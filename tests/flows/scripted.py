@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import connection
 from moneyed import Money
@@ -59,7 +59,7 @@ class ScriptedProvider(Provider):
     capabilities = frozenset({Capability.FETCH})
     amount_format = AmountFormat.MAJOR_STRING
     webhook_trust = WebhookTrust.SIGNED
-    options_class: type[ProviderOptions] = ScriptedOptions
+    options_class: ClassVar[type[ProviderOptions]] = ScriptedOptions
     currencies = frozenset({"USD", "EUR", "KRW"})
 
     options: ScriptedOptions
@@ -141,7 +141,7 @@ class HintingProvider(ScriptedProvider):
 class SilentProvider(ScriptedProvider):
     """It has no inquiry."""
 
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
 
 class UnprovableProvider(SilentProvider):

@@ -380,6 +380,18 @@ def test_a_stored_message_does_not_vouch_for_the_one_that_carries_it(
     assert money_rows() == before
 
 
+def test_a_message_is_not_silenced_by_another_that_wears_its_bytes(
+    corridor: Corridor,
+) -> None:
+    payment = corridor.payment()
+    messages = corridor.pay(payment, "contradict")
+    smuggled(messages.status_path, messages.status_body, messages.return_body)
+    answer = corridor.send(messages.status_path, messages.status_body)
+    assert answer.content == ACCEPTED
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.FAILED
+
+
 def test_nobody_pays_with_a_card_token_they_made_up(corridor: Corridor) -> None:
     payment = corridor.payment(save_token=True, customer_id="mallory")
     messages = corridor.pay(payment, "approve", method="P101")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -138,6 +138,9 @@ BAD = {
     "provider_data as text": ({"provider_data": "shop"}, "provider_data"),
     "provider_data with an object": ({"provider_data": {"x": set()}}, "provider_data"),
     "time without a zone": ({"expires_at": datetime(2100, 1, 1)}, "expires_at"),  # noqa: DTZ001
+    "day as expiry": ({"expires_at": date(2100, 1, 1)}, "expires_at"),
+    "no description": ({"description": None}, "description"),
+    "nameless buyer": ({"buyer": Buyer(name=None)}, "buyer.name"),  # type: ignore[arg-type]
     "saved for nobody": ({"save_token": True}, "customer_id"),
 }
 
