@@ -62,6 +62,8 @@ SYNC_DELAYS = tuple(
 )
 """When to ask again; the last delay repeats."""
 
+_DAYS_TO_ASK = 7
+
 _ATTEMPTS = 5
 _MAX_ATTEMPTS = 32767
 
@@ -669,14 +671,19 @@ def _write_notices(
 def claim_sync(payment: Payment) -> bool:
     """Take the next inquiry about ``payment``; False if it is not due yet.
 
-    The inquiry moves further away with every attempt, whoever asks for it.
+    The inquiry moves further away with every attempt, whoever asks for it, and ends
+    after a week of daily ones unless a deposit may still come.
     """
     delay = SYNC_DELAYS[min(payment.sync_attempts, len(SYNC_DELAYS) - 1)]
     now = DatabaseNow()
+    is_given_up = payment.sync_attempts >= len(SYNC_DELAYS) + _DAYS_TO_ASK and not (
+        payment.expires_at and payment.expires_at > timezone.now()
+    )
     with transaction.atomic(durable=True):
         return bool(
             Payment.objects.filter(pk=payment.pk, sync_at__lte=now).update(
-                sync_at=now + delay, sync_attempts=F("sync_attempts") + 1
+                sync_at=None if is_given_up else now + delay,
+                sync_attempts=F("sync_attempts") + 1,
             )
         )
 

@@ -22,11 +22,12 @@ def constant_time_equal(given: object, expected: str | bytes) -> bool:
     """
     if not isinstance(given, (str, bytes)):
         return False
+    # As text: more characters are blank there than among bytes.
+    is_blank = not given.strip() or not expected.strip()
     given, expected = (
         value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         for value in (given, expected)
     )
-    is_blank = not given.strip() or not expected.strip()
     return hmac.compare_digest(given, expected) and not is_blank
 
 

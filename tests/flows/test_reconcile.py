@@ -350,3 +350,24 @@ def test_young_rows_can_be_left_alone(scripted):
     WebhookDelivery.objects.update(received_at=hour_ago)
     report = reconcile(older_than=timedelta(hours=1), dry_run=True)
     assert (report.deliveries, report.payments) == (1, 1)
+
+
+def test_after_a_week_of_daily_questions_nobody_asks_any_more(scripted):
+    payment = started()
+    for _ in range(len(ledger.SYNC_DELAYS) + 7):
+        make_due()
+        assert sync_if_due(Payment.objects.get())
+    make_due()
+    assert sync_if_due(Payment.objects.get())
+    payment.refresh_from_db()
+    assert payment.sync_at is None
+    assert payment.status == PaymentStatus.PENDING
+
+
+def test_while_a_deposit_may_come_the_questions_go_on(scripted):
+    payment = started(expires_at=timezone.now() + timedelta(days=90))
+    for _ in range(len(ledger.SYNC_DELAYS) + 10):
+        make_due()
+        assert sync_if_due(Payment.objects.get())
+    payment.refresh_from_db()
+    assert payment.sync_at is not None
