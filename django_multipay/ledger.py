@@ -14,7 +14,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +23,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
+from moneyed import Money
 
 from django_multipay import crypto, money, states
 from django_multipay.enums import (
@@ -62,6 +63,9 @@ SYNC_DELAYS = tuple(
 )
 """When to ask again; the last delay repeats."""
 
+DELIVERY_PATIENCE = timedelta(hours=72)
+"""How long a stored message is applied again before a person must look."""
+
 _DAYS_TO_ASK = 7
 
 _ATTEMPTS = 5
@@ -69,6 +73,11 @@ _MAX_ATTEMPTS = 32767
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _step(delays: Sequence[timedelta], number: int) -> timedelta:
+    """Return the delay after attempt ``number`` (from 0); the last one repeats."""
+    return delays[min(number, len(delays) - 1)]
 
 
 class DatabaseNow(Now):
@@ -182,6 +191,11 @@ def claim_operation(operation: Operation) -> bool:
             attempts=F("attempts") + 1,
             updated_at=now,
         )
+        if claimed and operation.kind == OperationKind.CHECKOUT:
+            # Even if its answer is lost: somebody will ask what became of it.
+            Payment.objects.filter(operations=operation, sync_at=None).update(
+                sync_at=now + LEASE
+            )
     if claimed:
         operation.lease_token = token
         operation.state = OperationState.IN_FLIGHT
@@ -238,14 +252,14 @@ def conclude_checkout(
         payment.started_at = payment.started_at or now
         fields = ["started_at", "sync_at", "status", "updated_at"]
         if payment.status not in states.FINAL_STATUSES:
-            payment.sync_at = payment.sync_at or now + SYNC_DELAYS[0]
+            payment.sync_at = now + SYNC_DELAYS[0]
         if payment.status in _STARTABLE:
             payment.status = PaymentStatus.PENDING
             if snapshot.next_action:
                 payment.next_action = dump_action(snapshot.next_action)
                 fields.append("next_action")
-        if snapshot.provider_reference and not payment.provider_reference:
-            payment.provider_reference = snapshot.provider_reference
+        if not payment.provider_reference and not _is_taken(payment, snapshot):
+            payment.provider_reference = snapshot.provider_reference or None
             fields.append("provider_reference")
         if snapshot.expires_at and not payment.expires_at:
             payment.expires_at = snapshot.expires_at
@@ -299,7 +313,13 @@ _SETTLED = frozenset({Verdict.APPLIED, Verdict.IGNORED})
 def conclude_delivery(
     delivery: WebhookDelivery, verdict: Verdict, error: str = ""
 ) -> None:
-    """Write what became of a delivery; its raw message is erased once applied."""
+    """Write what became of a delivery; its raw message is erased once applied.
+
+    One that could not be applied for `DELIVERY_PATIENCE` is held for a person.
+    """
+    is_old = timezone.now() - delivery.received_at > DELIVERY_PATIENCE
+    if verdict == Verdict.STORED and is_old:
+        verdict = Verdict.HELD
     delivery.verdict = verdict
     values: dict[str, Any] = {
         "verdict": verdict,
@@ -310,6 +330,8 @@ def conclude_delivery(
     }
     if verdict in _SETTLED:
         values |= {"applied_at": timezone.now(), "payload": None}
+    if verdict == Verdict.STORED:
+        values["retry_at"] = DatabaseNow() + _step(SYNC_DELAYS, delivery.attempts)
     rows = WebhookDelivery.objects.filter(pk=delivery.pk)
     if verdict != Verdict.APPLIED:
         # A slower worker takes nothing back: without its message nobody could repeat.
@@ -351,15 +373,9 @@ _MONEY_KINDS = {TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE}
 _NAMING_KINDS = {*_MONEY_KINDS, TransactionKind.REGISTRATION}
 """The facts whose reference becomes the payment's own."""
 
-_COMPARABLE = re.compile(r"[!-~]{0,128}")
-"""References that every database compares as Python does: no blanks, ASCII only."""
-
-_MUST_MATCH_IN_FULL = frozenset(PaymentStatus) - {
-    PaymentStatus.CREATED,
-    PaymentStatus.PENDING,
-    *states.UNSUCCESSFUL_STATUSES,
-}
-"""A claim of success without account, order or amount is held: missing is unequal."""
+_COMPARABLE = re.compile(r"[!-*,-~]{0,100}")
+"""References as providers make them: ASCII, no blanks, no plus sign (ours, for totals
+that grow), and short enough to name the growth behind them."""
 
 
 @_retried
@@ -369,21 +385,23 @@ def apply_snapshot(
     *,
     account: Account,
     source: Source,
+    suspicion: ReviewReason | None = None,
 ) -> Verdict:
     """Turn what the provider says into facts; the one place where states change.
 
     The snapshot must come from an authentic message or from an answer to our own
     call. What does not fit our record becomes a discrepancy that flags the payment
-    and changes nothing else. Returns *applied*, *ignored* (nothing new) or *held*.
+    and changes nothing else; so does a caller's own ``suspicion``. Returns *applied*,
+    *ignored* (nothing new) or *held*.
     """
     with transaction.atomic(durable=True):
         payment = _lock(payment_id)
         known = list(payment.transactions.all())
-        mismatch = _mismatch(payment, snapshot, account)
+        mismatch = _mismatch(payment, snapshot, account) or suspicion
         wanted = (
             [_discrepancy(payment, snapshot, mismatch)]
             if mismatch
-            else _facts(payment, snapshot)
+            else _facts(payment, snapshot, known)
         )
         identities = {(fact.kind, fact.provider_reference) for fact in known}
         new = [
@@ -413,8 +431,11 @@ def apply_snapshot(
 def _mismatch(
     payment: Payment, snapshot: PaymentSnapshot, account: Account
 ) -> ReviewReason | None:
-    """Return the first difference between the snapshot and our record."""
-    is_strict = snapshot.status in _MUST_MATCH_IN_FULL
+    """Return the first difference between the snapshot and our record.
+
+    What would make a fact must name account, order and amount: missing is unequal.
+    """
+    is_strict = bool(_CLAIMS[snapshot.status]) or snapshot.needs_review
     pairs = (
         (payment.provider, account.alias, ReviewReason.ACCOUNT_MISMATCH),
         (account.account, snapshot.account, ReviewReason.ACCOUNT_MISMATCH),
@@ -452,37 +473,53 @@ def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason
     if not snapshot.provider_reference and _MONEY_KINDS.intersection(kinds):
         return ReviewReason.FIELD_MISSING
     captured = snapshot.captured
-    if captured is not None and captured.currency.code != payment.currency:
-        return ReviewReason.CURRENCY_MISMATCH
+    for total in (captured, snapshot.refunded):
+        if total is not None and total.currency.code != payment.currency:
+            return ReviewReason.CURRENCY_MISMATCH
     if (
         captured is not None
         and captured.amount <= 0
         and TransactionKind.CAPTURE in kinds
     ):
         return ReviewReason.AMOUNT_MISMATCH
-    if snapshot.provider_reference in {"", payment.provider_reference}:
-        return None
-    is_taken = (
-        Payment.objects.filter(
-            provider=payment.provider, provider_reference=snapshot.provider_reference
-        )
-        .exclude(pk=payment.pk)
-        .exists()
-    )
+    if snapshot.status == PaymentStatus.PARTIALLY_REFUNDED and not snapshot.refunded:
+        return ReviewReason.FIELD_MISSING
+    is_taken = _is_taken(payment, snapshot)
     return ReviewReason.REFERENCE_MISMATCH if is_taken else None
 
 
-def _facts(payment: Payment, snapshot: PaymentSnapshot) -> list[Transaction]:
-    """Return the facts that ``snapshot`` stands for, unsaved."""
+def _is_taken(payment: Payment, snapshot: PaymentSnapshot) -> bool:
+    """Say whether another payment has this transaction of the provider already."""
+    reference = snapshot.provider_reference
+    if reference in {"", payment.provider_reference}:
+        return False
+    others = Payment.objects.filter(provider=payment.provider).exclude(pk=payment.pk)
+    return (
+        others.filter(provider_reference=reference).exists()
+        or others.filter(
+            transactions__kind__in=_NAMING_KINDS,
+            transactions__provider_reference=reference,
+        ).exists()
+    )
+
+
+def _facts(
+    payment: Payment, snapshot: PaymentSnapshot, known: Sequence[Transaction]
+) -> list[Transaction]:
+    """Return the facts that ``snapshot`` stands for, unsaved.
+
+    ``captured`` and ``refunded`` are totals: what they have grown by is a fact of its
+    own, so a refund made at the provider's console is noticed.
+    """
     kinds = _CLAIMS[snapshot.status]
     if snapshot.needs_review and TransactionKind.REVIEW_HOLD not in kinds:
         kinds = (*kinds, TransactionKind.REVIEW_HOLD)
     decline = snapshot.decline
-    return [
+    facts = [
         Transaction(
             payment=payment,
             kind=kind,
-            amount_minor=_fact_amount(payment, snapshot, kind),
+            amount_minor=payment.amount_minor if kind in _MONEY_KINDS else 0,
             currency=payment.currency,
             provider_reference=snapshot.provider_reference,
             reason=decline.code if decline else "",
@@ -492,6 +529,52 @@ def _facts(payment: Payment, snapshot: PaymentSnapshot) -> list[Transaction]:
             occurred_at=_moment(snapshot),
         )
         for kind in kinds
+        if kind != TransactionKind.CAPTURE
+    ]
+    if TransactionKind.CAPTURE in kinds:
+        reference = snapshot.provider_reference
+        captured = snapshot.captured or payment.amount
+        refunded = snapshot.refunded
+        if refunded is None and snapshot.status == PaymentStatus.REFUNDED:
+            refunded = captured
+        facts += _growth(payment, known, TransactionKind.CAPTURE, reference, captured)
+        if refunded:
+            facts += _growth(payment, known, TransactionKind.REFUND, "", refunded)
+        for fact in facts:
+            fact.occurred_at = _moment(snapshot)
+    return facts
+
+
+def _growth(
+    payment: Payment,
+    known: Sequence[Transaction],
+    kind: TransactionKind,
+    reference: str,
+    total: Money,
+) -> list[Transaction]:
+    """Return the fact that a total has grown beyond the known facts, if it has.
+
+    Of a capture, under the same ``reference``; of refunds, whoever made them.
+    """
+    same = [
+        fact
+        for fact in known
+        if fact.kind == kind
+        and (not reference or fact.provider_reference.split("+")[0] == reference)
+    ]
+    total_minor = money.to_minor(total)
+    growth = total_minor - sum(fact.amount_minor for fact in same)
+    if growth <= 0:
+        return []
+    name = reference if reference and not same else f"{reference}+{total_minor}"
+    return [
+        Transaction(
+            payment=payment,
+            kind=kind,
+            amount_minor=growth,
+            currency=payment.currency,
+            provider_reference=name,
+        )
     ]
 
 
@@ -501,14 +584,6 @@ def _moment(snapshot: PaymentSnapshot) -> datetime | None:
         return snapshot.occurred_at and snapshot.occurred_at.astimezone(UTC)
     except OverflowError:
         return None  # The first or the last day of all, in another zone.
-
-
-def _fact_amount(
-    payment: Payment, snapshot: PaymentSnapshot, kind: TransactionKind
-) -> int:
-    if kind is TransactionKind.CAPTURE and snapshot.captured is not None:
-        return money.to_minor(snapshot.captured)
-    return payment.amount_minor if kind in _MONEY_KINDS else 0
 
 
 def _discrepancy(
@@ -597,7 +672,12 @@ def _add_facts(
         [fact.as_fact() for fact in (*known, *new)],
         is_started=payment.started_at is not None,
     )
-    is_first_settled = state.is_settled and payment.paid_at is None
+    # Money that was given back before the shop heard of it is nothing to deliver for.
+    is_first_settled = (
+        state.is_settled
+        and payment.paid_at is None
+        and state.status != PaymentStatus.REFUNDED
+    )
     payment.status = state.status
     payment.authorized_minor = state.authorized_minor
     payment.captured_minor = state.captured_minor
@@ -609,6 +689,12 @@ def _add_facts(
     if payment.status in states.FINAL_STATUSES:
         payment.sync_at = None
         payment.checkout_data = None
+    if payment.status in states.UNSUCCESSFUL_STATUSES and any(
+        fact.reason == ReviewReason.CONTRADICTION for fact in new
+    ):
+        # The provider spoke of money after all: ask until it is proven or denied.
+        payment.sync_at = timezone.now() + SYNC_DELAYS[0]
+        payment.sync_attempts = 0
     if payment.status != PaymentStatus.PENDING:
         payment.next_action = None
     payment.save(
@@ -623,6 +709,7 @@ def _add_facts(
             "decline_code",
             "paid_at",
             "sync_at",
+            "sync_attempts",
             "checkout_data",
             "next_action",
         ]
@@ -671,21 +758,60 @@ def _write_notices(
 def claim_sync(payment: Payment) -> bool:
     """Take the next inquiry about ``payment``; False if it is not due yet.
 
-    The inquiry moves further away with every attempt, whoever asks for it, and ends
-    after a week of daily ones unless a deposit may still come.
+    The inquiry moves further away with every attempt, whoever asks for it.
     """
-    delay = SYNC_DELAYS[min(payment.sync_attempts, len(SYNC_DELAYS) - 1)]
     now = DatabaseNow()
-    is_given_up = payment.sync_attempts >= len(SYNC_DELAYS) + _DAYS_TO_ASK and not (
-        payment.expires_at and payment.expires_at > timezone.now()
-    )
     with transaction.atomic(durable=True):
         return bool(
             Payment.objects.filter(pk=payment.pk, sync_at__lte=now).update(
-                sync_at=None if is_given_up else now + delay,
+                sync_at=now + _step(SYNC_DELAYS, payment.sync_attempts),
                 sync_attempts=F("sync_attempts") + 1,
             )
         )
+
+
+def is_abandoned(payment: Payment) -> bool:
+    """Say whether nothing is expected of ``payment`` any more, once it was asked about.
+
+    A buyer has a week of daily inquiries, a deposit one day after its deadline.
+    """
+    deadline = payment.expires_at
+    if payment.status == PaymentStatus.AWAITING_FUNDS:
+        return deadline is not None and deadline + timedelta(days=1) < timezone.now()
+    is_open = deadline is not None and deadline > timezone.now()
+    return (
+        payment.status in _STARTABLE | states.UNSUCCESSFUL_STATUSES
+        and not is_open
+        and payment.sync_attempts > len(SYNC_DELAYS) + _DAYS_TO_ASK
+    )
+
+
+@_retried
+def release_review(payment_id: int, actor: str) -> bool:
+    """Record that a person let a held payment pass; False if nothing was held."""
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        known = list(payment.transactions.all())
+
+        def references(kind: TransactionKind) -> set[str]:
+            return {fact.provider_reference for fact in known if fact.kind == kind}
+
+        held = references(TransactionKind.REVIEW_HOLD)
+        new = [
+            Transaction(
+                payment=payment,
+                kind=TransactionKind.REVIEW_RELEASE,
+                currency=payment.currency,
+                provider_reference=reference,
+                source=Source.STAFF,
+                detail=storable(actor, 255),
+                occurred_at=timezone.now(),
+            )
+            for reference in sorted(held - references(TransactionKind.REVIEW_RELEASE))
+        ]
+        if new:
+            _add_facts(payment, known, new)
+    return bool(new)
 
 
 # The outbox ------------------------------------------------------------------------

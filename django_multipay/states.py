@@ -100,6 +100,10 @@ def fold(amount_minor: int, facts: Iterable[Fact], *, is_started: bool) -> State
         or (references(Kind.CANCELLATION) & references(Kind.AUTHORIZATION))
     )
 
+    # A failed attempt before a good one has a reference of its own.
+    denials = references(Kind.FAILURE) | references(Kind.CANCELLATION)
+    promises = references(Kind.CAPTURE) | references(Kind.AUTHORIZATION)
+    is_contradicted = not is_void and bool(promises and denials & (promises | {""}))
     status = _status(
         {fact.kind for fact in known},
         captured=captured,
@@ -115,9 +119,7 @@ def fold(amount_minor: int, facts: Iterable[Fact], *, is_started: bool) -> State
         is_underpaid=is_underpaid,
         is_overpaid=captured > amount_minor,
         is_charged_back=charged_back > 0,
-        # A failed attempt before a good one has a reference of its own.
-        is_contradicted=captured > 0
-        and bool(references(Kind.FAILURE) & (references(Kind.CAPTURE) | {""})),
+        is_contradicted=is_contradicted,
     )
     return State(
         status=status,

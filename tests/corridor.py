@@ -6,17 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.test import Client
+from django.utils import timezone
 from moneyed import Money
 
 from django_multipay import signals
-from django_multipay.flows import create_payment, start_payment
-from django_multipay.flows.links import callback_url
-from django_multipay.messages import Buyer
 from django_multipay.enums import Purpose
+from django_multipay.flows import create_payment, reconcile, start_payment
+from django_multipay.flows.links import callback_url
+from django_multipay.flows.reconcile import Report
+from django_multipay.messages import Buyer
 from django_multipay.models import (
     Notice,
     Operation,
@@ -162,3 +165,9 @@ def heard() -> Iterator[list[tuple[str, int, str]]]:
     finally:
         for signal, receive in receivers:
             signal.disconnect(receive)
+
+
+def reconcile_later(**options: Any) -> Report:
+    """Run `reconcile` at a time when no stored message has to wait any more."""
+    WebhookDelivery.objects.update(retry_at=timezone.now() - timedelta(seconds=1))
+    return reconcile(**options)

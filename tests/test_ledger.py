@@ -150,11 +150,13 @@ def test_good_news_that_leaves_a_field_out_is_held(status, field):
 @pytest.mark.parametrize(
     "status", [PaymentStatus.FAILED, PaymentStatus.CANCELED, PaymentStatus.EXPIRED]
 )
-def test_bad_news_may_be_short(status):
+@pytest.mark.parametrize("name", ["account", "merchant_reference", "amount"])
+def test_bad_news_must_name_what_it_is_about_too(status, name):
     payment = new_payment()
-    short = {"account": None, "merchant_reference": None, "amount": None}
-    assert say(payment, status, **short) is Verdict.APPLIED
-    assert payment.status == status
+    before = payment.status
+    assert say(payment, status, **{name: None}) is Verdict.HELD
+    assert payment.status == before
+    assert payment.review_reason == ReviewReason.FIELD_MISSING
 
 
 @pytest.mark.parametrize(

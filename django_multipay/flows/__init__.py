@@ -3,6 +3,7 @@
 from django_multipay.flows.checkout import create_payment, start_payment
 from django_multipay.flows.notices import deliver_notices
 from django_multipay.flows.reconcile import reconcile
+from django_multipay.flows.review import release_review
 from django_multipay.flows.sync import sync_payment
 from django_multipay.flows.webhooks import receive_webhook, replay_delivery
 
@@ -11,6 +12,7 @@ __all__ = [
     "deliver_notices",
     "receive_webhook",
     "reconcile",
+    "release_review",
     "replay_delivery",
     "start_payment",
     "sync_payment",

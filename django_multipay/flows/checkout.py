@@ -21,6 +21,7 @@ from django_multipay.enums import (
     OperationState,
     PaymentStatus,
     Purpose,
+    Source,
     TokenStatus,
 )
 from django_multipay.exceptions import (
@@ -33,8 +34,9 @@ from django_multipay.exceptions import (
     ProviderUnavailable,
     RequestRejected,
 )
-from django_multipay.flows.guards import refuse_open_transaction
+from django_multipay.flows.guards import account_of, refuse_open_transaction
 from django_multipay.flows.links import absolute_url, callback_url
+from django_multipay.flows.notices import deliver_notices
 from django_multipay.messages import (
     Address,
     Buyer,
@@ -152,9 +154,14 @@ def start_payment(
     except MultipayError as error:
         ledger.conclude_operation(operation, _state_after(error), str(error))
         raise
-    stored = ledger.conclude_checkout(payment.pk, operation, snapshot)
+    ledger.conclude_checkout(payment.pk, operation, snapshot)
+    if snapshot.status not in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
+        ledger.apply_snapshot(
+            payment.pk, snapshot, account=account_of(chosen), source=Source.START
+        )
+        deliver_notices()
     payment.refresh_from_db()
-    return stored.action
+    return payment.action
 
 
 def _state_after(error: MultipayError) -> OperationState:

@@ -43,7 +43,9 @@ def reconcile(
     to run many times at once: every row is claimed before it is worked on.
     """
     bound = 500 if limit is None else limit
-    deliveries = WebhookDelivery.objects.filter(verdict=Verdict.STORED)
+    deliveries = WebhookDelivery.objects.filter(
+        verdict=Verdict.STORED, retry_at__lte=ledger.DatabaseNow()
+    )
     payments = Payment.objects.filter(sync_at__lte=ledger.DatabaseNow())
     if providers is not None:
         deliveries = deliveries.filter(provider__in=providers)
@@ -52,10 +54,9 @@ def reconcile(
         moment = timezone.now() - older_than
         deliveries = deliveries.filter(received_at__lte=moment)
         payments = payments.filter(created_at__lte=moment)
-    # What failed often comes last, so that it cannot keep the others waiting.
-    # Only the keys: a row that cannot be read must not hide the others either.
+    # Only the keys: a row that cannot be read must not hide the others.
     stored = list(
-        deliveries.order_by("attempts", "id").values_list("pk", flat=True)[:bound]
+        deliveries.order_by("retry_at", "id").values_list("pk", flat=True)[:bound]
     )
     due = list(payments.order_by("sync_at").values_list("pk", flat=True)[:bound])
     if dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django_multipay import ledger
-from django_multipay.enums import Capability, Source, Verdict
+from django_multipay.enums import Capability, PaymentStatus, Source, Verdict
 from django_multipay.exceptions import UnsupportedOperation
 from django_multipay.flows.guards import account_of, refuse_open_transaction
 from django_multipay.flows.notices import deliver_notices
@@ -44,7 +44,28 @@ def sync_if_due(payment: Payment) -> bool:
     if Capability.FETCH not in registry[payment.provider].capabilities:
         return False
     sync_payment(payment)
+    if ledger.is_abandoned(payment):
+        _expire(payment)
     return True
+
+
+def _expire(payment: Payment) -> None:
+    """End a payment that nobody paid; late proof of money still counts."""
+    account = account_of(registry[payment.provider])
+    ledger.apply_snapshot(
+        payment.pk,
+        PaymentSnapshot(
+            status=PaymentStatus.EXPIRED,
+            merchant_reference=payment.merchant_reference,
+            account=account.account,
+            is_live=account.is_live,
+            amount=payment.amount,
+        ),
+        account=account,
+        source=Source.SYNC,
+    )
+    deliver_notices()
+    payment.refresh_from_db()
 
 
 def ask(provider: Provider, payment: Payment) -> PaymentSnapshot:

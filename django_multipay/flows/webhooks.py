@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError
 from django_multipay import ledger
 from django_multipay.enums import (
     PaymentStatus,
+    ReviewReason,
     Source,
     Verdict,
     WebhookOutcome,
@@ -41,7 +42,7 @@ from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.providers.base import Provider
 from django_multipay.redaction import MASK, scrub, storable
 from django_multipay.registry import registry
-from django_multipay.states import FINAL_STATUSES
+from django_multipay.states import UNSUCCESSFUL_STATUSES
 
 logger = logging.getLogger("django_multipay.webhooks")
 
@@ -224,8 +225,9 @@ def _apply_event(
             snapshot,
             account=account_of(provider),
             source=Source(delivery.source),
+            suspicion=suspicion,
         )
-        for snapshot in _believed(provider, payment, event)
+        for snapshot, suspicion in _believed(provider, payment, event)
     }
     for verdict in (Verdict.HELD, Verdict.APPLIED):
         if verdict in verdicts:
@@ -242,52 +244,74 @@ _CLAIMS_NO_MONEY = frozenset(
         PaymentStatus.IN_REVIEW,
     }
 )
-_BAD_NEWS = frozenset({PaymentStatus.FAILED, PaymentStatus.CANCELED})
+_BAD_NEWS = frozenset(
+    {PaymentStatus.FAILED, PaymentStatus.CANCELED, PaymentStatus.EXPIRED}
+)
+_MONEY = frozenset(
+    {
+        PaymentStatus.AUTHORIZED,
+        PaymentStatus.PAID,
+        PaymentStatus.PARTIALLY_REFUNDED,
+        PaymentStatus.REFUNDED,
+    }
+)
+
+Belief = tuple[PaymentSnapshot, ReviewReason | None]
+"""A snapshot, and why a person should look at it instead of believing it."""
 
 
 def _believed(
     provider: Provider, payment: Payment, event: ProviderEvent
-) -> list[PaymentSnapshot]:
+) -> list[Belief]:
     """Return what to believe of ``event``.
 
     A hint proves nothing: only the inquiry counts. An authentic message whose
     provider wants it confirmed is believed without the inquiry only where it claims
     no money. If the inquiry proves money and the message says failure, both stand:
-    the contradiction is for a person. `ProviderUnavailable` while a claim of money
-    is not confirmed yet.
+    the fold shows the contradiction to a person. A claim of money that the inquiry
+    does not confirm waits (`ProviderUnavailable`), because the inquiry may lag; about
+    a payment that has failed it is a contradiction, and the provider is asked on.
     """
     claim = event.snapshot
     is_hint = provider.webhook_trust is WebhookTrust.HINT
     if not is_hint and not event.must_fetch:
-        return [claim]
+        return [(claim, None)]
     fetched = ask(provider, payment)
     if is_hint:
-        return [fetched]
-    if fetched.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
-        if claim.status in _CLAIMS_NO_MONEY or _differs(claim, payment):
-            return [claim]
-        if payment.status in FINAL_STATUSES:
-            return [fetched]
-        # Kept, not dropped: the inquiry may lag behind the message.
+        return [(fetched, None)]
+    is_unknown = fetched.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}
+    if _differs(claim, payment) or (is_unknown and claim.status in _CLAIMS_NO_MONEY):
+        return [(claim, None)]
+    # Without a status of its own, a message's success may be a mere registration.
+    is_explicit = is_unknown or bool(claim.provider_status)
+    is_behind = fetched.status not in _MONEY and payment.captured_minor == 0
+    if claim.status in _MONEY and is_explicit and is_behind:
+        if payment.status in UNSUCCESSFUL_STATUSES:
+            return [(claim, ReviewReason.CONTRADICTION)]
         raise ProviderUnavailable(
-            "the inquiry does not know the payment yet", provider.alias, "fetch"
+            "the inquiry does not confirm the money yet", provider.alias, "fetch"
         )
     if claim.status in _BAD_NEWS:
-        reference = claim.provider_reference or fetched.provider_reference
-        failure = dataclasses.replace(claim, provider_reference=reference)
-        return [fetched, failure]
-    if _differs(claim, payment):
-        return [claim]
-    return [
-        dataclasses.replace(
-            fetched,
-            method=fetched.method or claim.method,
-            details={**fetched.details, **claim.details},
-            needs_review=fetched.needs_review or claim.needs_review,
-            token=claim.token,
-            plan=claim.plan,
+        return [(fetched, None), (claim, None)]
+    beliefs: list[Belief] = [
+        (
+            dataclasses.replace(
+                fetched,
+                method=fetched.method or claim.method,
+                details={**fetched.details, **claim.details},
+                expires_at=fetched.expires_at or claim.expires_at,
+                needs_review=fetched.needs_review or claim.needs_review,
+                token=claim.token,
+                plan=claim.plan,
+            ),
+            None,
         )
     ]
+    names = {claim.provider_reference, fetched.provider_reference} - {""}
+    if claim.status in _MONEY and fetched.status in _MONEY and len(names) > 1:
+        # Two transactions for one order: only one is proven, a person must look.
+        beliefs.append((claim, ReviewReason.REFERENCE_MISMATCH))
+    return beliefs
 
 
 def _differs(claim: PaymentSnapshot, payment: Payment) -> bool:

@@ -98,6 +98,8 @@ class WebhookDelivery(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.CharField(max_length=255, blank=True)
     received_at = models.DateTimeField(auto_now_add=True)
+    retry_at = models.DateTimeField(default=timezone.now)
+    """Not applied again before this moment by `reconcile`."""
     applied_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -105,7 +107,9 @@ class WebhookDelivery(models.Model):
         verbose_name_plural = _("webhook deliveries")
         ordering: ClassVar[list[str]] = ["-id"]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["verdict", "id"], name="multipay_delivery_verdict"),
+            models.Index(
+                fields=["verdict", "retry_at"], name="multipay_delivery_verdict"
+            ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(

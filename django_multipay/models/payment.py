@@ -28,7 +28,7 @@ from django_multipay.models.fields import (
     currency_code,
     minor_units,
 )
-from django_multipay.money import MAX_MINOR, from_minor
+from django_multipay.money import MAX_MINOR, from_minor, to_minor
 from django_multipay.states import Fact
 
 if TYPE_CHECKING:
@@ -178,8 +178,13 @@ class Payment(models.Model):
 
     @property
     def amount(self) -> Money:
-        """What was asked for."""
+        """What is asked for; set it with Money (`InvalidAmount` if it is none)."""
         return from_minor(self.amount_minor, self.currency)
+
+    @amount.setter
+    def amount(self, value: Money) -> None:
+        self.amount_minor = to_minor(value)
+        self.currency = value.currency.code
 
     @property
     def authorized(self) -> Money:
@@ -253,6 +258,11 @@ class Transaction(models.Model):
         verbose_name = _("transaction")
         verbose_name_plural = _("transactions")
         ordering: ClassVar[list[str]] = ["id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["provider_reference"], name="multipay_transaction_reference"
+            ),
+        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["payment", "kind", "provider_reference"],

@@ -15,7 +15,7 @@ from django_multipay.models.fields import (
     currency_code,
     minor_units,
 )
-from django_multipay.money import MAX_MINOR, from_minor
+from django_multipay.money import MAX_MINOR, from_minor, to_minor
 
 if TYPE_CHECKING:
     from django_stubs_ext.db.models.manager import RelatedManager
@@ -128,5 +128,10 @@ class RecurringPlan(models.Model):
 
     @property
     def amount(self) -> Money:
-        """What each period costs."""
+        """What each period costs; set it with Money."""
         return from_minor(self.amount_minor, self.currency)
+
+    @amount.setter
+    def amount(self, value: Money) -> None:
+        self.amount_minor = to_minor(value)
+        self.currency = value.currency.code

@@ -20,6 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from django_multipay.enums import Purpose, Source
+from django_multipay.exceptions import ProviderConfigurationError
 from django_multipay.flows.links import read_link
 from django_multipay.flows.webhooks import receive_webhook
 from django_multipay.messages import IncomingRequest
@@ -34,13 +35,13 @@ View = Callable[..., HttpResponse]
 
 
 def _door(view: View) -> View:
-    """Decorate a callback view; a database that is away is the provider's to retry."""
+    """Decorate a callback view; what is wrong on our side is the sender's to retry."""
 
     def guarded(request: HttpRequest, **kwargs: str) -> HttpResponse:
         try:
             return view(request, **kwargs)
-        except (OperationalError, InterfaceError):
-            logger.exception("the database did not take a message")
+        except (OperationalError, InterfaceError, ProviderConfigurationError):
+            logger.exception("a message could not be taken")
             return HttpResponse(status=503, headers={"Retry-After": "30"})
 
     for decorate in (

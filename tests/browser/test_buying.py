@@ -196,8 +196,7 @@ def test_a_deposit_turns_the_waiting_order_into_a_paid_one(demo, page):
     books = page.request.get(f"{running.sandbox}/_control/eximbay/payments").json()
     waiting = [row for row in books if row["status"] == "REGISTERED"]
     paid = page.request.post(
-        f"{running.sandbox}/_control/eximbay/payments/"
-        f"{waiting[-1]['order_id']}/deposit"
+        f"{running.sandbox}/_control/eximbay/payments/{waiting[-1]['order_id']}/deposit"
     )
     assert paid.ok
     page.goto(f"{running.shop}/orders/")

@@ -116,6 +116,7 @@ class ScriptedProvider(Provider):
             amount=Money(said["amount"], said["currency"])
             if "amount" in said
             else None,
+            provider_status=said.get("word", ""),
         )
         return [ProviderEvent(snapshot=snapshot, must_fetch=said.get("ask", False))]
 

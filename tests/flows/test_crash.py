@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from moneyed import Money
 
 from django_multipay import ledger
 from django_multipay.enums import (
@@ -31,7 +32,6 @@ from django_multipay.flows import (
     checkout,
     create_payment,
     notices,
-    reconcile,
     start_payment,
     webhooks,
 )
@@ -43,8 +43,7 @@ from django_multipay.models import (
     WebhookDelivery,
 )
 from django_multipay.providers.eximbay import EximbayProvider
-from moneyed import Money
-from tests.corridor import ACCEPTED, Corridor, Messages, heard
+from tests.corridor import ACCEPTED, Corridor, Messages, heard, reconcile_later
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -253,9 +252,9 @@ def test_a_message_that_died_anywhere_ends_in_one_payment_and_is_told(
             corridor.send(messages.status_path, messages.status_body)
         heal(corridor, messages)
         let_time_pass()
-        assert reconcile().errors == 0
+        assert reconcile_later().errors == 0
         let_time_pass()
-        assert reconcile() == reconcile(dry_run=True)
+        assert reconcile_later() == reconcile_later(dry_run=True)
 
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
@@ -295,7 +294,7 @@ def test_a_shop_whose_receiver_raises_loses_nothing_and_hears_it_again(
         payment.refresh_from_db()
         assert payment.status == PaymentStatus.PAID
         let_time_pass()
-        reconcile()
+        reconcile_later()
     finally:
         payment_paid.disconnect(receive)
     assert len(calls) == 2
@@ -436,7 +435,7 @@ def test_kill_9_in_the_middle_of_a_message_loses_and_doubles_nothing(
     assert child.returncode == -signal.SIGKILL, child.stderr
     with heard() as signals:
         let_time_pass()
-        assert reconcile().errors == 0
+        assert reconcile_later().errors == 0
         provider_repeats(corridor, messages)
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID

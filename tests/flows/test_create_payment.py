@@ -31,7 +31,6 @@ from django_multipay.exceptions import (
 )
 from django_multipay.flows import (
     receive_webhook,
-    reconcile,
     replay_delivery,
     start_payment,
     sync_payment,
@@ -44,6 +43,7 @@ from django_multipay.messages import (
     Redirect,
 )
 from django_multipay.models import Operation, Payment, Token, WebhookDelivery
+from tests.corridor import reconcile_later
 from tests.flows.scripted import (
     ScriptedProvider,
     account_settings,
@@ -505,7 +505,7 @@ def test_no_transaction_is_open_while_the_provider_is_called(scripted):
     paid = snapshot_of(payment, PaymentStatus.PAID)
     scripted.will("fetch", PaymentSnapshot(status=PaymentStatus.PENDING), paid)
     receive_webhook("scripted", message(payment, PaymentStatus.PAID, ask=True))
-    reconcile()
+    reconcile_later()
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
     assert [verb for verb, _ in scripted.calls] == ["start", "fetch", "fetch", "fetch"]
@@ -558,10 +558,11 @@ def test_creating_costs_two_inserts(django_assert_num_queries):
         new_payment()
 
 
-def test_starting_costs_eight_statements(django_assert_num_queries):
+def test_starting_costs_nine_statements(django_assert_num_queries):
     payment = new_payment()
-    # Read; lock, find the operation; claim; lock, conclude, store; read.
-    with django_assert_num_queries(8 + 3 * SAVEPOINTS):
+    # Read; lock, find the operation; claim, plan an inquiry; lock, conclude, store;
+    # read.
+    with django_assert_num_queries(9 + 3 * SAVEPOINTS):
         start_payment(payment)
 
 

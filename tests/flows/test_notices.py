@@ -15,12 +15,12 @@ from django_multipay.enums import NoticeState, PaymentStatus, Source
 from django_multipay.flows import (
     deliver_notices,
     receive_webhook,
-    reconcile,
     start_payment,
 )
 from django_multipay.flows.guards import account_of
 from django_multipay.models import Notice, Payment
 from django_multipay.registry import registry
+from tests.corridor import reconcile_later
 from tests.flows.scripted import message, new_payment, snapshot_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
@@ -96,7 +96,7 @@ def test_a_notice_is_delivered_once(listen):
         pay(payment)
         assert deliver_notices() == 0
     make_due()
-    assert reconcile().notices == 0
+    assert reconcile_later().notices == 0
     assert len(heard) == 2
 
 
@@ -192,7 +192,7 @@ def test_a_crash_between_commit_and_delivery_loses_nothing(listen):
     heard = listen("payment_paid")
     record_only(new_payment(), PaymentStatus.PAID)
     assert not heard
-    assert reconcile().notices == 1
+    assert reconcile_later().notices == 1
     assert len(heard) == 1
 
 
@@ -295,7 +295,7 @@ def test_a_rollback_of_facts_takes_their_notice_along(monkeypatch, listen):
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.CREATED
     assert not payment.transactions.exists()
-    assert reconcile().deliveries == 1
+    assert reconcile_later().deliveries == 1
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
     assert len(heard) == 1

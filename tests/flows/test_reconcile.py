@@ -11,6 +11,7 @@ from django.utils import timezone
 from django_multipay import ledger
 from django_multipay.enums import PaymentStatus, Verdict, WebhookOutcome
 from django_multipay.exceptions import (
+    OutcomeUnknown,
     ProviderUnavailable,
     UnsupportedOperation,
 )
@@ -26,6 +27,7 @@ from django_multipay.flows.sync import sync_if_due
 from django_multipay.messages import IncomingRequest, PaymentSnapshot
 from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.registry import registry
+from tests.corridor import reconcile_later
 from tests.flows.scripted import (
     HintingProvider,
     ScriptedProvider,
@@ -68,7 +70,7 @@ def waiting_message(scripted: ScriptedProvider, payment: Payment) -> WebhookDeli
 
 def test_there_may_be_nothing_to_do():
     new_payment()
-    assert reconcile() == NOTHING
+    assert reconcile_later() == NOTHING
 
 
 def test_a_stored_message_is_applied_when_the_provider_answers_again(scripted):
@@ -77,7 +79,7 @@ def test_a_stored_message_is_applied_when_the_provider_answers_again(scripted):
     assert delivery.verdict == Verdict.STORED
     assert "down" in delivery.error
     scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
-    assert reconcile().deliveries == 1
+    assert reconcile_later().deliveries == 1
     payment.refresh_from_db()
     delivery.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
@@ -85,14 +87,14 @@ def test_a_stored_message_is_applied_when_the_provider_answers_again(scripted):
     assert delivery.attempts == 2
     assert delivery.error == ""
     assert delivery.payload is None
-    assert reconcile() == NOTHING
+    assert reconcile_later() == NOTHING
 
 
 def test_a_message_that_still_cannot_be_applied_goes_on_waiting(scripted):
     payment = started()
     delivery = waiting_message(scripted, payment)
     scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
-    assert reconcile() == NOTHING
+    assert reconcile_later() == NOTHING
     delivery.refresh_from_db()
     assert delivery.verdict == Verdict.STORED
     assert delivery.attempts == 2
@@ -102,18 +104,20 @@ def test_a_message_that_still_cannot_be_applied_goes_on_waiting(scripted):
 def test_a_message_of_an_account_that_left_the_settings_waits(scripted, settings):
     delivery = waiting_message(scripted, started())
     settings.MULTIPAY = {}
-    assert reconcile().deliveries == 0
+    assert reconcile_later().deliveries == 0
     delivery.refresh_from_db()
     assert delivery.verdict == Verdict.STORED
 
 
 def test_messages_that_failed_often_let_the_others_go_first(scripted):
     payment = started()
+    in_a_day = timezone.now() + timedelta(days=1)
     WebhookDelivery.objects.bulk_create(
-        WebhookDelivery(provider="gone", digest=str(number), attempts=3, payload={})
+        WebhookDelivery(provider="gone", digest=str(number), retry_at=in_a_day)
         for number in range(5)
     )
-    waiting_message(scripted, payment)
+    delivery = waiting_message(scripted, payment)
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(retry_at=timezone.now())
     scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
     assert reconcile(limit=1).deliveries == 1
 
@@ -122,7 +126,7 @@ def test_a_message_may_wait_for_longer_than_its_counter_counts(scripted):
     delivery = waiting_message(scripted, started())
     WebhookDelivery.objects.update(attempts=32767)
     scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
-    reconcile()
+    reconcile_later()
     delivery.refresh_from_db()
     assert delivery.attempts == 32767
 
@@ -197,10 +201,10 @@ def test_a_hint_is_only_the_occasion_to_ask(settings):
 def test_a_payment_whose_messages_were_lost_is_asked_about(scripted, listen):
     heard = listen("payment_paid")
     payment = started()
-    assert reconcile() == NOTHING
+    assert reconcile_later() == NOTHING
     make_due()
     scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
-    report = reconcile()
+    report = reconcile_later()
     assert (report.payments, report.errors) == (1, 0)
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
@@ -243,7 +247,7 @@ def test_a_provider_that_is_down_is_an_error_in_the_report_and_asked_later(scrip
     Payment.objects.filter(pk=first.pk).update(
         sync_at=F("sync_at") - timedelta(hours=1)
     )
-    report = reconcile()
+    report = reconcile_later()
     assert (report.payments, report.errors) == (1, 1)
     first.refresh_from_db()
     second.refresh_from_db()
@@ -270,7 +274,7 @@ def test_payments_nobody_can_ask_about_do_not_keep_the_others_waiting(
     )
     provider = registry["scripted"]
     provider.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
-    reports = [reconcile(limit=1) for _ in range(3)]
+    reports = [reconcile_later(limit=1) for _ in range(3)]
     assert [report.payments for report in reports] == [0, 0, 1]
     assert sum(report.errors for report in reports) == 0
 
@@ -304,9 +308,9 @@ def test_a_dry_run_counts_and_touches_nothing(scripted, listen):
         source="webhook",
     )
     calls = len(scripted.calls)
-    report = reconcile(dry_run=True)
+    report = reconcile_later(dry_run=True)
     assert report == Report(deliveries=1, payments=2, notices=1, errors=0)
-    assert reconcile(dry_run=True) == report
+    assert reconcile_later(dry_run=True) == report
     assert len(scripted.calls) == calls
     assert not heard
 
@@ -327,7 +331,7 @@ def test_only_the_named_accounts_are_looked_at(providers, expected):
     for alias in ("scripted", "other", "other"):
         waiting_message(registry[alias], started(provider=alias))
     make_due()
-    report = reconcile(providers=providers, dry_run=True)
+    report = reconcile_later(providers=providers, dry_run=True)
     assert (report.deliveries, report.payments) == (expected, expected)
 
 
@@ -336,32 +340,105 @@ def test_a_limit_bounds_each_kind_of_work(scripted, limit, expected):
     for _ in range(3):
         waiting_message(scripted, started())
     make_due()
-    report = reconcile(limit=limit, dry_run=True)
+    report = reconcile_later(limit=limit, dry_run=True)
     assert (report.deliveries, report.payments) == (expected, expected)
-    assert reconcile(limit=limit).payments == expected
+    assert reconcile_later(limit=limit).payments == expected
 
 
 def test_young_rows_can_be_left_alone(scripted):
     waiting_message(scripted, started())
     make_due()
-    assert reconcile(older_than=timedelta(hours=1), dry_run=True) == NOTHING
+    assert reconcile_later(older_than=timedelta(hours=1), dry_run=True) == NOTHING
     hour_ago = timezone.now() - timedelta(hours=2)
     Payment.objects.update(created_at=hour_ago)
     WebhookDelivery.objects.update(received_at=hour_ago)
-    report = reconcile(older_than=timedelta(hours=1), dry_run=True)
+    report = reconcile_later(older_than=timedelta(hours=1), dry_run=True)
     assert (report.deliveries, report.payments) == (1, 1)
 
 
-def test_after_a_week_of_daily_questions_nobody_asks_any_more(scripted):
+def test_after_a_week_of_daily_questions_an_unpaid_payment_is_expired(scripted):
     payment = started()
     for _ in range(len(ledger.SYNC_DELAYS) + 7):
         make_due()
         assert sync_if_due(Payment.objects.get())
+        assert Payment.objects.get().status == PaymentStatus.PENDING
     make_due()
     assert sync_if_due(Payment.objects.get())
     payment.refresh_from_db()
     assert payment.sync_at is None
+    assert payment.status == PaymentStatus.EXPIRED
+
+
+def test_an_outage_expires_nothing(scripted):
+    payment = started()
+    Payment.objects.update(sync_attempts=100)
+    make_due()
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    with pytest.raises(ProviderUnavailable):
+        sync_if_due(Payment.objects.get())
+    payment.refresh_from_db()
+    assert payment.sync_at is not None
     assert payment.status == PaymentStatus.PENDING
+
+
+def test_late_money_beats_the_expiry(scripted):
+    payment = started()
+    Payment.objects.update(sync_attempts=100)
+    make_due()
+    sync_if_due(Payment.objects.get())
+    assert Payment.objects.get().status == PaymentStatus.EXPIRED
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    sync_payment(payment)
+    assert payment.status == PaymentStatus.PAID
+
+
+@pytest.mark.parametrize(("days", "is_over"), [(-2, True), (0, False), (2, False)])
+def test_a_deposit_is_expired_a_day_after_its_deadline(scripted, days, is_over):
+    payment = started()
+    deadline = timezone.now() + timedelta(days=days)
+    waiting = snapshot_of(payment, PaymentStatus.AWAITING_FUNDS, expires_at=deadline)
+    scripted.will("fetch", waiting, waiting)
+    make_due()
+    sync_if_due(Payment.objects.get())
+    payment.refresh_from_db()
+    assert (payment.status == PaymentStatus.EXPIRED) == is_over
+
+
+def test_a_message_that_waits_asks_at_growing_intervals(scripted):
+    payment = started()
+    waiting_message(scripted, payment)
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    asked = len(scripted.told("fetch"))
+    for _ in range(5):
+        reconcile()
+    assert len(scripted.told("fetch")) == asked
+    reconcile_later()
+    assert len(scripted.told("fetch")) == asked + 1
+    delivery = WebhookDelivery.objects.get()
+    wait = (delivery.retry_at - timezone.now()).total_seconds()
+    assert 10 < wait <= 15
+
+
+def test_a_message_that_waited_for_three_days_is_held_for_a_person(scripted):
+    waiting_message(scripted, started())
+    WebhookDelivery.objects.update(received_at=timezone.now() - timedelta(hours=73))
+    scripted.will("fetch", ProviderUnavailable("down", "scripted", "fetch"))
+    reconcile_later()
+    delivery = WebhookDelivery.objects.get()
+    assert delivery.verdict == Verdict.HELD
+    assert delivery.payload is not None
+
+
+def test_a_start_whose_answer_was_lost_is_asked_about(scripted):
+    payment = new_payment()
+    scripted.will("start", OutcomeUnknown("lost", "scripted", "start"))
+    with pytest.raises(OutcomeUnknown):
+        start_payment(payment)
+    make_due()
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    assert reconcile_later().payments == 1
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
 
 
 def test_while_a_deposit_may_come_the_questions_go_on(scripted):

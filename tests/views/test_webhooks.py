@@ -21,7 +21,6 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from django_multipay.enums import PaymentStatus, Purpose, Verdict
-from django_multipay.flows import reconcile
 from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.views import webhooks
 from tests.corridor import (
@@ -31,6 +30,7 @@ from tests.corridor import (
     Messages,
     everything,
     fields_of,
+    reconcile_later,
 )
 
 pytestmark = pytest.mark.django_db
@@ -430,7 +430,7 @@ def test_without_the_fallback_old_links_are_gone_and_the_inquiry_still_settles(
         answer = stranger.post(path, messages.status_body, content_type=FORM)
         assert answer.status_code == 404
     Payment.objects.update(sync_at=payment.created_at)
-    reconcile()
+    reconcile_later()
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
 
