@@ -1,3 +1,3 @@
-"""One integration, many payment gateways: money that moves exactly once."""
+"""One integration, many payment providers: money that moves exactly once."""
 
 __version__ = "0.1.0.dev0"

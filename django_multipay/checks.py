@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django_multipay.conf import DEFAULTS, conf
 from django_multipay.enums import Capability, WebhookTrust
 from django_multipay.exceptions import ProviderConfigurationError
-from django_multipay.providers.base import Provider
+from django_multipay.providers.base import Provider, Secret
 from django_multipay.registry import build
 
 
@@ -150,7 +151,7 @@ def _has_proof(provider: Provider) -> bool:
 
 @register(Tags.security, deploy=True)
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """W001 to W004: what must not go live."""
+    """W001 to W005: what must not go live."""
     found: list[CheckMessage] = []
     if check_settings():
         return found  # The errors come first; they are reported by their own check.
@@ -159,6 +160,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
             Warning(f"MULTIPAY['PROVIDERS'][{alias!r}]: {problem}", id="multipay.W001")
             for problem in build(alias).deploy_problems()
         ]
+    found += _check_literal_secrets()
     if conf.site_url.startswith("http:"):
         found.append(
             Warning(
@@ -188,4 +190,27 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
                     id="multipay.W004",
                 )
             )
+    return found
+
+
+def _check_literal_secrets() -> list[CheckMessage]:
+    """W005: whoever reads the code, or its history, should not get the keys."""
+    source = conf.source
+    found: list[CheckMessage] = []
+    for alias in conf.providers:
+        options = build(alias).options
+        for field in dataclasses.fields(options):
+            secret = getattr(options, field.name)
+            if isinstance(secret, Secret) and any(
+                value in source for value in secret.values
+            ):
+                found.append(
+                    Warning(
+                        f"MULTIPAY['PROVIDERS'][{alias!r}]['OPTIONS'][{field.name!r}] "
+                        "stands in the settings module as it is.",
+                        hint="Read it from the environment, and change it: it is "
+                        "in the history of your code.",
+                        id="multipay.W005",
+                    )
+                )
     return found

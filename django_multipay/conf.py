@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 
 DEFAULTS: Mapping[str, Any] = {
     "PROVIDERS": {},
@@ -46,6 +49,15 @@ class Conf:
     def debug(self) -> bool:
         """Whether the site runs in Django's debug mode."""
         return bool(settings.DEBUG)
+
+    @property
+    def source(self) -> str:
+        """The settings module as it is written, or "" where there is none to read."""
+        module = sys.modules.get(os.environ.get(ENVIRONMENT_VARIABLE, ""))
+        try:
+            return inspect.getsource(module) if module else ""
+        except OSError:
+            return ""
 
     @property
     def databases(self) -> Mapping[str, Mapping[str, Any]]:

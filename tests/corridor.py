@@ -133,7 +133,7 @@ def with_fields(body: str, **changes: str | None) -> str:
 def everything() -> dict[str, list[dict[str, Any]]]:
     """Every row of money, messages and notices: equal before and after, or not."""
     return {
-        model.__name__: list(model._default_manager.order_by("pk").values())
+        model.__name__: [*model._default_manager.order_by("pk").values()]
         for model in TABLES
     }
 

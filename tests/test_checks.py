@@ -443,3 +443,12 @@ def test_errors_are_errors_and_warnings_are_warnings(change):
     assert {type(item) for item in check_settings()} == {Error}
     change("SITE_URL", value="http://shop.example")
     assert {type(item) for item in check_deployment()} == {Warning}
+
+
+def test_a_secret_that_stands_in_the_settings_module_is_named(settings):
+    # The key of tests/settings.py is the one that Eximbay publishes for everybody.
+    settings.MULTIPAY = {**settings.MULTIPAY, "SITE_URL": None}
+    warnings = [item for item in check_deployment() if item.id == "multipay.W005"]
+    assert len(warnings) == 1
+    assert "MULTIPAY['PROVIDERS']['eximbay']['OPTIONS']['api_key']" in warnings[0].msg
+    assert "test_1849705C642C217E0B2D" not in f"{warnings[0].msg} {warnings[0].hint}"

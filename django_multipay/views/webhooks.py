@@ -59,7 +59,7 @@ def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
     """Return the message as it was sent, or the refusal of one we will not read."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         return HttpResponse(status=415)
-    declared = request.META.get("CONTENT_LENGTH") or "0"
+    declared = request.headers.get("content-length") or "0"
     if not (declared.isascii() and declared.isdigit()):
         return HttpResponse(status=400)
     if len(declared) > 9 or int(declared) > MAX_BODY:
@@ -75,7 +75,7 @@ def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
         method=request.method or "",
         body=body,
         query_string=query if len(query) <= MAX_BODY else "",
-        content_type=request.META.get("CONTENT_TYPE", ""),
+        content_type=request.headers.get("content-type", ""),
         headers={
             name.lower(): value
             for name, value in request.headers.items()

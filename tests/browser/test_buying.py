@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCREENSHOTS = ROOT / "screenshots"
-SIZES = {
+SIZES: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 900},
     "phone": {"width": 390, "height": 844},
 }
@@ -94,13 +94,17 @@ def demo(
 
 
 @pytest.fixture(params=list(SIZES))
-def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+def size(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def page(size: str, browser: Browser) -> Iterator[Page]:
     """A fresh visitor; any script error on a page of ours fails the test."""
-    context = browser.new_context(viewport=SIZES[request.param], locale="en-US")
+    context = browser.new_context(viewport=SIZES[size], locale="en-US")
     visitor = context.new_page()
     problems: list[str] = []
     visitor.on("pageerror", lambda error: problems.append(str(error)))
-    visitor.size_name = request.param
     visitor.set_default_timeout(PATIENCE)
     yield visitor
     context.close()
@@ -113,10 +117,10 @@ def picture(page: Page, name: str, size: str, display: str) -> None:
 
 
 def order(page: Page, shop: str, size: str, display: str, currency: str) -> None:
-    """Walk from the catalogue to the payment page."""
+    """Walk from the shelf to the payment page."""
     page.goto(shop)
     page.get_by_role("button", name=currency).click()
-    picture(page, f"1-catalogue-{currency}", size, display)
+    picture(page, f"1-shelf-{currency}", size, display)
     page.get_by_role("link", name="Tasting Box").first.click()
     page.get_by_role("button", name="Add to cart").click()
     page.goto(f"{shop}/cart/")
@@ -144,9 +148,8 @@ def to_eximbay(page: Page, display: str) -> Page:
     return popup
 
 
-def test_a_buyer_pays_and_sees_the_order_paid(demo, page):
+def test_a_buyer_pays_and_sees_the_order_paid(demo, page, size):
     running, display = demo
-    size = page.size_name
     order(page, running.shop, size, display, "USD")
     eximbay = to_eximbay(page, display)
     picture(eximbay, "4-eximbay", size, display)
@@ -161,9 +164,8 @@ def test_a_buyer_pays_and_sees_the_order_paid(demo, page):
     picture(page, "6-order", size, display)
 
 
-def test_a_buyer_who_is_declined_can_pay_again(demo, page):
+def test_a_buyer_who_is_declined_can_pay_again(demo, page, size):
     running, display = demo
-    size = page.size_name
     order(page, running.shop, size, display, "USD")
     to_eximbay(page, display).locator("button[name=outcome][value=decline]").click()
 
@@ -181,9 +183,8 @@ def test_a_buyer_who_is_declined_can_pay_again(demo, page):
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "paid")
 
 
-def test_a_deposit_turns_the_waiting_order_into_a_paid_one(demo, page):
+def test_a_deposit_turns_the_waiting_order_into_a_paid_one(demo, page, size):
     running, display = demo
-    size = page.size_name
     order(page, running.shop, size, display, "KRW")
     eximbay = to_eximbay(page, display)
     eximbay.locator("[value=P305]").first.check(force=True)

@@ -401,7 +401,6 @@ def test_nobody_pays_with_a_card_token_they_made_up(corridor: Corridor) -> None:
     assert WebhookDelivery.objects.get().verdict == Verdict.STORED
 
     stolen = with_fields(messages.return_body, token_id="20260102030405000001")
-    corridor.sandbox.post("/_control/faults") if False else None
     for _ in range(3):
         smuggled(messages.return_path, messages.return_body, stolen)
 

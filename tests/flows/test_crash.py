@@ -70,7 +70,7 @@ class Point:
     def armed(self, patch: pytest.MonkeyPatch) -> Any:
         """Die at this point, once."""
         original = getattr(self.owner, self.name)
-        passed = []
+        passed: list[object] = []
 
         def dying(*args: Any, **kwargs: Any) -> Any:
             if passed:
@@ -348,7 +348,8 @@ def test_a_database_that_fails_once_is_asked_again_by_ourselves(
 ) -> None:
     payment = corridor.payment()
     messages = corridor.pay(payment)
-    original, failures = ledger._facts, []
+    original = ledger._facts
+    failures: list[object] = []
 
     def deadlock(*args: Any) -> Any:
         if len(failures) < 3:
