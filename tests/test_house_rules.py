@@ -422,7 +422,6 @@ PLANTED_IMPORTS = [
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     """A copy of the package which a test may spoil, as import-linter sees it."""
-    pytest.importorskip("importlinter", reason="needs the extra lint")
     place = tmp_path_factory.mktemp("plan")
     python_only = shutil.ignore_patterns("static", "templates", "locale", "*.pyc")
     shutil.copytree(PACKAGE, place / "django_multipay", ignore=python_only)

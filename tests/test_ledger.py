@@ -741,3 +741,20 @@ def test_the_database_tells_the_time_that_leases_are_measured_by():
                 cursor.execute("SET time_zone = '+00:00'")
     left = operation.lease_until - timezone.now()
     assert timedelta(seconds=50) < left <= timedelta(seconds=61)
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [
+        ("56119012345675", "56119012345675"),
+        ("110-123-456789", "110-123-456789"),
+        ("4111111111111111\x00", "***1111\ufffd"),
+    ],
+)
+def test_a_buyer_sees_the_whole_account_to_pay_into(number, kept):
+    payment = new_payment()
+    details = {"virtual_account_number": number, "auth_code": "56119012345675"}
+    say(payment, PaymentStatus.AWAITING_FUNDS, details=details)
+    payment.refresh_from_db()
+    assert payment.details["virtual_account_number"] == kept
+    assert payment.details["auth_code"] == "***5675"

@@ -359,6 +359,7 @@ _MAX_NOTICE_BYTES = 64 * 1024
 _MAX_NOTICE_FIELDS = 200
 
 _REQUIRED = ("mid", "order_id", "fgkey", "rescode")
+_ACCOUNT = re.compile(r"[0-9A-Za-z -]{1,40}")
 _FGKEY = re.compile(r"[0-9A-Fa-f]{64}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 _PRIVATE = re.compile(r"\S+@\S+|(?=\w*[0-9])\w{20,}")
@@ -1271,6 +1272,10 @@ def _details(fields: Mapping[str, str]) -> dict[str, str]:
         for theirs, ours in DETAILS.items()
         if fields.get(theirs)
     }
+    account = fields.get("virtual_account_number", "")
+    if _ACCOUNT.fullmatch(account):
+        # As it is: one number in ten could be a card's, and the buyer needs them all.
+        found["virtual_account_number"] = account
     if "card_last4" in found:
         found["card_last4"] = found["card_last4"][-4:]
     # It becomes a link, so nothing but a page may stand there.

@@ -508,6 +508,44 @@ def test_a_claim_of_money_that_the_books_deny_is_kept_and_never_believed(
     assert WebhookDelivery.objects.get().verdict == Verdict.STORED
 
 
+@pytest.mark.parametrize("field", ["account", "merchant_reference", "amount"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        PaymentStatus.AWAITING_FUNDS,
+        PaymentStatus.AUTHORIZED,
+        PaymentStatus.PAID,
+        PaymentStatus.REFUNDED,
+    ],
+)
+def test_a_claim_of_success_that_leaves_out_what_we_compare_is_held(
+    pending: Payment, status: PaymentStatus, field: str
+) -> None:
+    assert apply(pending, snapshot_of(pending, status, **{field: None})) is Verdict.HELD
+    assert_unpaid(pending)
+    assert pending.review_reason == ReviewReason.FIELD_MISSING
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"account": "1849705C65"}, ReviewReason.ACCOUNT_MISMATCH),
+        ({"merchant_reference": "a" * 24}, ReviewReason.REFERENCE_MISMATCH),
+        ({"amount": Money("26.31", "USD")}, ReviewReason.AMOUNT_MISMATCH),
+        ({"amount": Money("26.30", "EUR")}, ReviewReason.CURRENCY_MISMATCH),
+        ({"captured": Money("26.30", "EUR")}, ReviewReason.CURRENCY_MISMATCH),
+        ({"provider_reference": ""}, ReviewReason.FIELD_MISSING),
+    ],
+)
+def test_a_claim_that_differs_is_held_with_its_reason(
+    pending: Payment, changes: dict[str, Any], reason: ReviewReason
+) -> None:
+    claim = snapshot_of(pending, PaymentStatus.PAID, **changes)
+    assert apply(pending, claim) is Verdict.HELD
+    assert_unpaid(pending)
+    assert pending.review_reason == reason
+
+
 # Failures never become payments ----------------------------------------------------------
 
 

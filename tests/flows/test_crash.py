@@ -343,6 +343,34 @@ def test_a_connection_that_is_cut_in_the_middle_is_the_providers_to_retry(
     assert_sound()
 
 
+@pytest.mark.parametrize("step", ["verify_webhook", "fetch_payment"])
+def test_a_database_that_cannot_be_reached_again_is_the_providers_to_retry(
+    corridor: Corridor, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    payment = corridor.payment()
+    messages = corridor.pay(payment)
+    original = getattr(EximbayProvider, step)
+
+    def refuse(*args: Any) -> Any:
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as patch:
+
+        def lose(*args: Any) -> Any:
+            connection.close()
+            patch.setattr(connection, "get_new_connection", refuse)
+            return original(*args)
+
+        patch.setattr(EximbayProvider, step, lose)
+        answer = corridor.send(messages.status_path, messages.status_body)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "30"
+    assert corridor.send(messages.status_path, messages.status_body).content == ACCEPTED
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+    assert_sound()
+
+
 def test_a_database_that_fails_once_is_asked_again_by_ourselves(
     corridor: Corridor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

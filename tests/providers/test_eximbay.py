@@ -50,6 +50,7 @@ from django_multipay.messages import (
     TokenSnapshot,
 )
 from django_multipay.providers.eximbay import EximbayProvider
+from django_multipay.redaction import storable
 from django_multipay.testing.plugin import Sandbox
 from django_multipay.testing.provider_contract import (
     Call,
@@ -1503,6 +1504,13 @@ def test_a_virtual_account_waits_and_shows_where_to_pay(read):
         "virtual_account_number": "110-123-456789",
     }
     assert snapshot.expires_at == datetime.fromisoformat("2026-01-04T23:00:00+09:00")
+
+
+def test_an_account_that_looks_like_a_card_is_shown_in_full(read):
+    # 56119012345675 passes the check of card numbers.
+    assert storable("56119012345675", 40) == "***5675"
+    snapshot = read(status="Registered", virtual_account_number="56119012345675")
+    assert snapshot.details["virtual_account_number"] == "56119012345675"
 
 
 @pytest.mark.parametrize(
