@@ -78,6 +78,7 @@ class TransactionKind(TextChoices):
     AUTHORIZATION = "authorization", _("authorization")
     CAPTURE = "capture", _("capture")
     CAPTURE_REVERSAL = "capture_reversal", _("capture taken back")
+    SETTLEMENT = "settlement", _("released into settlement")
     REFUND = "refund", _("refund")
     VOID = "void", _("void")
     CHARGEBACK = "chargeback", _("chargeback")
@@ -180,10 +181,29 @@ class NoticeState(TextChoices):
     DELIVERED = "delivered", _("delivered")
 
 
+class BatchKind(TextChoices):
+    """What can be asked for many payments at once."""
+
+    CHECK = "check", _("check with provider")
+    CAPTURE = "capture", _("capture all that is left")
+    VOID = "void", _("void")
+    REFUND = "refund", _("refund all that is left")
+
+
+class BatchItemState(TextChoices):
+    """What became of one payment of a batch."""
+
+    WAITING = "waiting", _("waiting")
+    OPEN = "open", _("under way")
+    DONE = "done", _("done")
+    FAILED = "failed", _("not done")
+
+
 class Capability(StrEnum):
     """What a provider can do; declared exactly when the method is overridden."""
 
     FETCH = "fetch"
+    REFRESH_ACTION = "refresh_action"
     CONFIRM = "confirm"
     CAPTURE = "capture"
     PARTIAL_CAPTURE = "partial_capture"
@@ -196,6 +216,7 @@ class Capability(StrEnum):
     INSPECT_TOKEN = "inspect_token"  # noqa: S105
     DELETE_TOKEN = "delete_token"  # noqa: S105
     PLANS = "plans"
+    FETCH_PLAN = "fetch_plan"
     CHANGE_PLAN = "change_plan"
     CANCEL_PLAN = "cancel_plan"
 

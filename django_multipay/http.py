@@ -87,6 +87,7 @@ class _Call:
 
     limits: Limits
     deadline: int
+    has_secret_path: bool = False
     has_sent: bool = False
 
     @property
@@ -102,6 +103,11 @@ class _Call:
 
 
 _current_call: ContextVar[_Call] = ContextVar("multipay_http_call")
+
+
+def _has_no_secret_path(record: logging.LogRecord) -> bool:
+    call = _current_call.get(None)
+    return call is None or not call.has_secret_path
 
 
 class _BudgetedReader(io.RawIOBase):
@@ -151,6 +157,9 @@ def _pool_classes() -> Mapping[str, Any]:
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+    # The library logs every path, for whoever turns its logger on.
+    logging.getLogger("urllib3.connectionpool").addFilter(_has_no_secret_path)
+
     class Connection(HTTPConnection):
         response_class = _BudgetedResponse
         _last_used = 0
@@ -189,12 +198,15 @@ def _pool_classes() -> Mapping[str, Any]:
 class HttpClient:
     """The connections of one provider account; safe to share between threads.
 
-    ``alias`` names the account in errors and logs.
+    ``alias`` names the account in errors and logs. ``session_token`` is a log-in that
+    a provider class may keep here: like the connections it is shared, may be lost at
+    any time and is then made again.
     """
 
     def __init__(self, alias: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self.alias = alias
         self.limits = limits
+        self.session_token = ""
         self._adapters: dict[int, HTTPAdapter] = {}
 
     def send(self, request: HttpRequest) -> HttpResponse:
@@ -221,7 +233,7 @@ class HttpClient:
                 request.operation,
                 prepared.method,
                 parts.hostname,
-                parts.path,
+                "/…" if request.has_secret_path else parts.path,
                 result,
                 (time.monotonic_ns() - started) // 1_000_000,
             )
@@ -279,7 +291,11 @@ class HttpClient:
 
         adapter = self._adapter()
         total = self.limits.total // timedelta(microseconds=1) * 1000
-        call = _Call(self.limits, deadline=time.monotonic_ns() + total)
+        call = _Call(
+            self.limits,
+            deadline=time.monotonic_ns() + total,
+            has_secret_path=request.has_secret_path,
+        )
         has_retried = False
         while True:
             call.has_sent = False

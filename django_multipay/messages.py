@@ -70,9 +70,9 @@ class LineItem:
 class BankAccount:
     """Where a refund of a bank deposit goes; ``bank_code`` as the provider lists it."""
 
-    holder: str
+    holder: str = field(repr=False)
     bank_code: str
-    number: str
+    number: str = field(repr=False)
 
 
 # Next actions ----------------------------------------------------------------------
@@ -183,26 +183,35 @@ class PaymentRequest:
     method: str = ""
     description: str = ""
     items: Sequence[LineItem] = ()
-    buyer: Buyer = field(default_factory=Buyer)
-    ship_to: Address | None = None
+    buyer: Buyer = field(default_factory=Buyer, repr=False)
+    ship_to: Address | None = field(default=None, repr=False)
     customer_id: str = ""
     locale: str = ""
     is_mobile: bool = False
     save_token: bool = False
-    token: str = ""
+    token: str = field(default="", repr=False)
     plan: PlanTerms | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    provider_data: Mapping[str, Any] = field(default_factory=dict)
+    provider_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentQuery:
-    """Ask about one payment; amounts as they were asked for at the start."""
+    """Ask about one payment; amounts as they were asked for at the start.
+
+    ``provider_reference`` is what the provider called the payment first (a session,
+    where it opens one), ``transaction_reference`` what it calls the transaction that
+    took or reserved the money; both are "" until they are known, and often equal.
+    """
 
     merchant_reference: str
     provider_reference: str
     amount: Money
+    transaction_reference: str = ""
+    method: str = ""
+    customer_id: str = ""
+    buyer_email: str = field(default="", repr=False)
     locale: str = ""
 
 
@@ -251,8 +260,18 @@ class RefundRequest:
     amount: Money
     refundable: Money
     reason: str = ""
-    account: BankAccount | None = None
-    provider_data: Mapping[str, Any] = field(default_factory=dict)
+    account: BankAccount | None = field(default=None, repr=False)
+    provider_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundQuery:
+    """Ask about one refund; ``provider_reference`` is "" until it is known."""
+
+    query: PaymentQuery
+    merchant_reference: str
+    provider_reference: str
+    amount: Money
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,11 +280,11 @@ class TokenChargeRequest:
 
     key: str
     merchant_reference: str
-    token: str
+    token: str = field(repr=False)
     amount: Money
     description: str = ""
     items: Sequence[LineItem] = ()
-    buyer: Buyer = field(default_factory=Buyer)
+    buyer: Buyer = field(default_factory=Buyer, repr=False)
     locale: str = ""
 
 
@@ -326,8 +345,12 @@ class PaymentSnapshot:
 
     ``amount`` is the gross amount of the payment. ``account``, ``amount`` and
     ``merchant_reference`` are compared with our record by the core before anything
-    is believed; an answer to our own call that does not repeat them leaves them None.
-    ``captured`` and ``refunded`` are totals where the provider reports them.
+    is believed. In an answer to our own call that does not repeat them, the provider
+    class fills in what it asked about; in a message that does not name them they stay
+    None. Only ``captured`` and no ``amount``: the provider says what was paid, not
+    what was asked, so too little or too much is for a person.
+    ``captured`` is the total taken under ``provider_reference`` and ``refunded`` the
+    total given back, where the provider reports them.
     ``needs_review`` holds fulfillment although money may have moved.
     """
 
@@ -353,14 +376,30 @@ class PaymentSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundSnapshot:
-    """What the provider says about one refund at one moment."""
+    """What the provider says about one refund at one moment.
+
+    ``merchant_reference`` is our reference of the refund where a message repeats it,
+    None in an answer to our own call that does not. ``refundable`` is what is left of
+    the payment afterwards, where the provider says so.
+    """
 
     status: RefundStatus
     provider_reference: str = ""
+    merchant_reference: str | None = None
     amount: Money | None = None
     refundable: Money | None = None
     decline: Decline | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeSnapshot:
+    """The buyer's bank takes ``amount`` back, or (``is_reversed``) gives it up."""
+
+    reference: str
+    amount: Money
+    is_reversed: bool = False
     occurred_at: datetime | None = None
 
 
@@ -375,10 +414,10 @@ class IncomingRequest:
     """
 
     method: str
-    body: bytes
-    query_string: str = ""
+    body: bytes = field(repr=False)
+    query_string: str = field(default="", repr=False)
     content_type: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     remote_address: str = ""
     is_by_buyer: bool = False
 
@@ -387,14 +426,21 @@ class IncomingRequest:
 class ProviderEvent:
     """One thing a webhook says.
 
-    ``event_id`` is the provider's identity of the event, or empty. ``snapshot`` is
-    what the message claims. ``must_fetch``: the provider's own documents say that
-    the inquiry, not the message, is the proof that money moved.
+    ``event_id`` is the provider's identity of the event, or empty; two messages with
+    the same one are the same message. ``snapshot`` is what the message claims about
+    the payment: it names it by ``merchant_reference`` or, failing that, by
+    ``provider_reference``; status *pending* claims nothing. ``refund`` and ``dispute``
+    are about that payment. ``must_fetch``: the provider's own documents say that the
+    inquiry, not the message, is the proof that money moved. ``is_renewal``: a later
+    charge of the plan in ``snapshot.plan``, so another payment than the one named.
     """
 
     snapshot: PaymentSnapshot
     event_id: str = ""
+    refund: RefundSnapshot | None = None
+    dispute: DisputeSnapshot | None = None
     must_fetch: bool = False
+    is_renewal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,7 +462,8 @@ class HttpRequest:
 
     ``is_read`` says that the call changes nothing there, so that a lost answer means
     "nothing happened". ``json`` is sent as a JSON body (also with a GET), ``form`` as
-    a form. ``operation`` names the call in errors and logs.
+    a form. ``operation`` names the call in errors and logs. ``has_secret_path``: the
+    path holds a token, so it is not logged.
     """
 
     operation: str
@@ -426,6 +473,7 @@ class HttpRequest:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     is_read: bool = False
+    has_secret_path: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,9 @@ def display(money: Money, locale: str = "") -> str:
     read as American English.
     """
     if money.currency.code in CRYPTO_EXPONENTS:
-        return f"{money.amount:f} {money.currency.code}"
+        whole, _, decimals = f"{money.amount:f}".partition(".")
+        shown = decimals.rstrip("0").ljust(2, "0")
+        return f"{whole}.{shown} {money.currency.code}"
     wanted = locale or to_locale(get_language() or "en-us")
     try:
         return format_money(money, locale=wanted)

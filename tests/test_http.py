@@ -962,6 +962,16 @@ def test_each_call_leaves_one_line_in_the_log(caplog):
     )
 
 
+def test_a_path_that_holds_a_token_is_not_logged(caplog):
+    caplog.set_level(logging.DEBUG, logger="django_multipay")
+    with Server(one_after_the_other(answering(OK))) as server:
+        url = f"{server.url}/tokens/canary-token/rebill"
+        request = ask(server, operation="rebill", url=url, has_secret_path=True)
+        HttpClient("shop").send(request)
+    assert "canary-token" not in caplog.text
+    assert "127.0.0.1/…" in caplog.text
+
+
 # What a status means ------------------------------------------------------------------
 
 

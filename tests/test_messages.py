@@ -15,13 +15,21 @@ from moneyed import Money
 
 from django_multipay import messages
 from django_multipay.messages import (
+    Address,
+    BankAccount,
+    Buyer,
     HttpRequest,
     HttpResponse,
+    IncomingRequest,
     NextAction,
+    PaymentQuery,
+    PaymentRequest,
     PostForm,
     ProviderScript,
     QRCode,
     Redirect,
+    RefundRequest,
+    TokenChargeRequest,
     TokenSnapshot,
     dump_action,
     load_action,
@@ -115,6 +123,66 @@ def test_the_wire_shows_neither_headers_nor_bodies():
 
 def test_a_token_does_not_show_its_reference():
     assert "canary" not in repr(TokenSnapshot(reference="canary"))
+
+
+CANARY = "canary"
+BUYER = Buyer(
+    name=CANARY, email=CANARY, phone=CANARY, address=Address(last_name=CANARY)
+)
+ACCOUNT = BankAccount(holder=CANARY, bank_code="004", number=CANARY)
+QUERY = PaymentQuery(
+    merchant_reference="MP-1",
+    provider_reference="p",
+    amount=Money(1, "USD"),
+    buyer_email=CANARY,
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ACCOUNT,
+        QUERY,
+        PaymentRequest(
+            key="k",
+            merchant_reference="MP-1",
+            order_id="1001",
+            amount=Money(1, "USD"),
+            return_url="https://shop.example/",
+            status_url="https://shop.example/",
+            buyer=BUYER,
+            ship_to=Address(street=CANARY),
+            token=CANARY,
+            provider_data={"cpfNumber": CANARY},
+        ),
+        TokenChargeRequest(
+            key="k",
+            merchant_reference="MP-1",
+            token=CANARY,
+            amount=Money(1, "USD"),
+            buyer=BUYER,
+        ),
+        RefundRequest(
+            key="k",
+            query=QUERY,
+            merchant_reference="RF-1",
+            amount=Money(1, "USD"),
+            refundable=Money(1, "USD"),
+            account=ACCOUNT,
+            provider_data={"account": CANARY},
+        ),
+        IncomingRequest(
+            method="POST",
+            body=b"canary",
+            query_string=CANARY,
+            headers={"x-signature": CANARY},
+        ),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_nothing_secret_or_personal_is_shown(message):
+    assert CANARY in str(dataclasses.asdict(message))
+    assert CANARY not in repr(message)
 
 
 def test_requests_of_money_are_compared_by_value():

@@ -212,8 +212,8 @@ def test_every_plain_decimal_is_read_exactly(number):
         (Money("26.30", "USD"), "en_US", "$26.30"),
         (Money("10000", "KRW"), "ko_KR", "₩10,000"),
         (Money("26.30", "EUR"), "de_DE", "26,30\xa0€"),
-        (from_minor(1_500_000, "USDT"), "en_US", "1.500000 USDT"),
-        (Money(Decimal("1E+3"), currency_of("USDT")), "en_US", "1000 USDT"),
+        (from_minor(1_500_000, "USDT"), "en_US", "1.50 USDT"),
+        (Money(Decimal("1E+3"), currency_of("USDT")), "en_US", "1000.00 USDT"),
     ],
 )
 def test_a_buyer_reads_the_amount_in_the_own_locale(money, locale, expected):

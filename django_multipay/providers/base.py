@@ -32,6 +32,7 @@ from django_multipay.http import HttpClient
 
 CAPABILITY_METHODS: Mapping[Capability, str] = {
     Capability.FETCH: "fetch_payment",
+    Capability.REFRESH_ACTION: "refresh_action",
     Capability.CONFIRM: "confirm_payment",
     Capability.CAPTURE: "capture_payment",
     Capability.VOID: "void_payment",
@@ -42,6 +43,7 @@ CAPABILITY_METHODS: Mapping[Capability, str] = {
     Capability.INSPECT_TOKEN: "inspect_token",
     Capability.DELETE_TOKEN: "delete_token",
     Capability.PLANS: "start_plan",
+    Capability.FETCH_PLAN: "fetch_plan",
     Capability.CHANGE_PLAN: "change_plan",
     Capability.CANCEL_PLAN: "cancel_plan",
 }
@@ -215,13 +217,16 @@ class Provider(ABC):
     display_name: ClassVar[str]
     docs_url: ClassVar[str]
     capabilities: ClassVar[frozenset[Capability]]
-    amount_format: ClassVar[AmountFormat]
+    amount_format: AmountFormat
+    """Of the class, or set in ``__init__`` where an option decides."""
     webhook_trust: ClassVar[WebhookTrust]
     options_class: ClassVar[type[ProviderOptions]]
     currencies: ClassVar[frozenset[str]]
     """Empty: the provider publishes no list, so it may refuse by itself."""
     exponents: ClassVar[Mapping[str, int]] = {}
     """Currencies whose number of decimals differs from ISO 4217 here."""
+    repeatable: ClassVar[frozenset[Capability]] = frozenset()
+    """What the provider documents to do once for the same key, however often asked."""
     verifies_remotely: ClassVar[bool] = False
     """`verify_webhook` asks the provider, so calls to it are rationed."""
 
@@ -254,6 +259,10 @@ class Provider(ABC):
         """Say whether a payment of ``amount`` may be started here."""
         return not self.currencies or amount.currency.code in self.currencies
 
+    def needs_refund_account(self, query: messages.PaymentQuery) -> bool:
+        """Say whether a refund of this payment must name a bank account."""
+        return False
+
     # A payment's life ----------------------------------------------------------
 
     @abstractmethod
@@ -265,6 +274,10 @@ class Provider(ABC):
     def fetch_payment(self, query: messages.PaymentQuery) -> messages.PaymentSnapshot:
         """Return what the provider knows now; unknown orders are *pending*."""
         raise self._unsupported(Capability.FETCH)
+
+    def refresh_action(self, query: messages.PaymentQuery) -> messages.PaymentSnapshot:
+        """Return a fresh next action, when the code the buyer was shown ran out."""
+        raise self._unsupported(Capability.REFRESH_ACTION)
 
     def confirm_payment(
         self, request: messages.ConfirmRequest
@@ -288,10 +301,8 @@ class Provider(ABC):
         """Give captured money back, whole or in part."""
         raise self._unsupported(Capability.REFUND)
 
-    def fetch_refund(
-        self, query: messages.PaymentQuery, reference: str
-    ) -> messages.RefundSnapshot:
-        """Return what became of the refund with our ``reference``."""
+    def fetch_refund(self, query: messages.RefundQuery) -> messages.RefundSnapshot:
+        """Return what became of a refund; *requested*: the provider never heard of it."""
         raise self._unsupported(Capability.FETCH_REFUND)
 
     def settle_payment(
@@ -317,6 +328,10 @@ class Provider(ABC):
     def start_plan(self, request: messages.PaymentRequest) -> messages.PaymentSnapshot:
         """Register a plan that the provider charges, with its first payment."""
         raise self._unsupported(Capability.PLANS)
+
+    def fetch_plan(self, reference: str) -> messages.PlanSnapshot:
+        """Return what the provider knows now about the plan it calls ``reference``."""
+        raise self._unsupported(Capability.FETCH_PLAN)
 
     def change_plan(self, request: messages.PlanChangeRequest) -> messages.PlanSnapshot:
         """Change the amount of a plan that the provider charges."""
@@ -349,8 +364,15 @@ class Provider(ABC):
         """Return what the message says; `MalformedWebhook` if it cannot be read."""
         return ()
 
-    def webhook_answer(self, outcome: WebhookOutcome) -> messages.WebhookAnswer:
-        """Return the answer the provider wants to read."""
+    def webhook_answer(
+        self,
+        outcome: WebhookOutcome,
+        incoming: messages.IncomingRequest | None = None,
+    ) -> messages.WebhookAnswer:
+        """Return the answer the provider wants to read.
+
+        ``incoming`` is the message answered, given once it was found authentic.
+        """
         status = {
             WebhookOutcome.ACCEPTED: 200,
             WebhookOutcome.DEFERRED: 503,

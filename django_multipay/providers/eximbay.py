@@ -7,6 +7,8 @@ What other sources add is marked with theirs; `docs/providers/eximbay.md` names 
 Amounts: decimal text in major units (``"26.30"``), the same text in every call.
 Webhooks: a form or query string with an ``fgkey``, checked by asking Eximbay itself.
 Proof of payment: the inquiry (``retrieve``); a genuine notice is only its occasion.
+Idempotency: none but that ``order_id`` and ``refund_id`` work once. A repetition is
+refused, by a code nobody published, so a refused write is followed by the inquiry.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import hashlib
 import ipaddress
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from moneyed import Money
 
@@ -33,6 +35,7 @@ from django_multipay.enums import (
     DeclineCode,
     PaymentStatus,
     PlanStatus,
+    RefundStatus,
     WebhookOutcome,
     WebhookTrust,
 )
@@ -41,6 +44,7 @@ from django_multipay.exceptions import (
     InvalidAmount,
     InvalidOperation,
     MalformedWebhook,
+    OutcomeUnknown,
     ProviderError,
     ProviderUnavailable,
     RequestRejected,
@@ -50,6 +54,10 @@ from django_multipay.exceptions import (
 from django_multipay.http import error_for_status, read_json
 from django_multipay.messages import (
     Address,
+    BankAccount,
+    Buyer,
+    CaptureRequest,
+    ConfirmRequest,
     Decline,
     HttpRequest,
     IncomingRequest,
@@ -57,11 +65,18 @@ from django_multipay.messages import (
     PaymentQuery,
     PaymentRequest,
     PaymentSnapshot,
+    PlanCancelRequest,
+    PlanChangeRequest,
     PlanSnapshot,
     PlanTerms,
     ProviderEvent,
     ProviderScript,
+    RefundRequest,
+    RefundSnapshot,
+    SettleRequest,
+    TokenChargeRequest,
     TokenSnapshot,
+    VoidRequest,
     WebhookAnswer,
 )
 from django_multipay.providers.base import Provider, ProviderOptions, Secret
@@ -70,10 +85,14 @@ from django_multipay.signatures import constant_time_equal
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Tables of the reference ------------------------------------------------------------
 
 SUCCESS = "0000"
 """``rescode`` of success everywhere; the text beside it varies, so it is not read."""
+
+INVALID_PARAMETER = "EC00"
 
 NO_TRANSACTION = "Q004"
 """Answer of ``retrieve`` for an order without a transaction (reported 2026-08-07)."""
@@ -167,6 +186,8 @@ PAYMENT_METHODS: Mapping[str, str] = {
     "P177": "Alipay HK",
     "P178": "TNG",
     "P179": "GCash",
+    "P185": "GrabPay (SGD, older code)",
+    "P186": "LINE Pay (older code)",
     "P195": "Alipay+ mini",
     "P197": "Klarna",
     "P198": "Apple Pay",
@@ -187,7 +208,13 @@ PAYMENT_METHODS: Mapping[str, str] = {
     "P354": "PayPay",
 }
 """Names for people. The page asked for and the method used differ in code, and the
-published lists differ from each other, so an unknown code is kept as it is."""
+published lists differ from each other, so an unknown code is kept as it is. The older
+codes are here because the reference still prints them."""
+
+BANK_TRANSFER, NAVER_POINTS = "P301", "P308"
+
+VIRTUAL_ACCOUNTS = frozenset({"P305", "P310"})
+"""Methods whose refund needs a bank account."""
 
 STATUSES: Mapping[str, PaymentStatus] = {
     "SALE": PaymentStatus.PAID,
@@ -199,21 +226,40 @@ STATUSES: Mapping[str, PaymentStatus] = {
 
 CLAIMS: Mapping[str, PaymentStatus] = {
     "PAYMENT": PaymentStatus.PAID,
+    "PAYMENT_PA": PaymentStatus.PAID,
     "REBILL": PaymentStatus.PAID,
     "AUTHORIZE": PaymentStatus.AUTHORIZED,
+    "AUTHORIZE_PA": PaymentStatus.AUTHORIZED,
 }
-"""What a success means by ``transaction_type`` when the notice has no ``status``."""
+"""What a success means by ``transaction_type`` when it comes without a ``status``."""
 
 API_ERRORS: Mapping[str, type[ProviderError]] = {
     "EC1000": CredentialsRejected,
     "EC": RequestRejected,
-    "EE": ProviderUnavailable,
-    "EM": ProviderUnavailable,
-    "EX": ProviderUnavailable,
+    "EE": OutcomeUnknown,
+    "EM": OutcomeUnknown,
+    "EX": OutcomeUnknown,
 }
 """Beginnings of a ``rescode`` that speaks of the call, not of the payment.
 
-"Unavailable" holds because every call in this file only reads."""
+EC complains of key, content type, verb and parameters, so of a call that was not
+begun; but the parameter may be an id that was used before (see `_inquiry_if_done`).
+The others are trouble with the acquirer or inside Eximbay: a write may have happened
+all the same. Of a call that only reads they mean *unavailable*."""
+
+UNDECIDED = frozenset(
+    {
+        "ALREADY_VOID_CAPTURED_TRANSACTION",
+        "DUPLICATE_TRANSACTION",
+        "DUPLICATION_DECLINE",
+        "TEMPORARY_ERROR",
+        "TRANSACTION_ALREADY_CANCELED",
+        "TRANSACTION_ALREADY_CAPTURED",
+        "TRANSACTION_ALREADY_CAPTURED_OR_CANCELED",
+    }
+)
+"""``errcode`` of a refusal that does not prove that nothing happened: it may answer
+the second of two equal calls, or come before the acquirer has made up its mind."""
 
 DECLINE_CODES: Mapping[str, DeclineCode] = {
     # errcode: words, in Eximbay's own spelling
@@ -268,6 +314,9 @@ ALIASES: Mapping[str, str] = {
     "cardno1": "card_number1",
     "cardno4": "card_number4",
     "cur": "currency",
+    "foregin_amount": "foreign_amount",
+    "foregin_currency": "foreign_currency",
+    "foregin_rate": "foreign_rate",
     "payerauthid": "payer_auth_id",
     "paymethod": "payment_method",
     "paymentURL": "payment_url",
@@ -275,11 +324,14 @@ ALIASES: Mapping[str, str] = {
     "resdt": "transaction_date",
     "transid": "transaction_id",
     "txntype": "transaction_type",
+    "useFlag": "use_flag",
     "ver": "version",
+    "allowed_pvoid": "partially_cancelable",
 }
-"""Names of the older form API → names of the reference. Both are still sent: a
+"""Names of the older form API, and slips → names of the reference. Both are sent: a
 ``PAYER_AUTH`` notice came in the old names (2023-04), ``ver`` is in the reference's
-own example, ``cardno4`` in that of ``retrieve``."""
+own example, ``cardno4`` in that of ``retrieve``, ``foregin`` in that of ``cancel``,
+``allowed_pvoid`` in that of ``capture``; ``use_flag`` has two spellings in its text."""
 
 DETAILS: Mapping[str, str] = {
     "access_country": "access_country",
@@ -289,6 +341,7 @@ DETAILS: Mapping[str, str] = {
     "base_currency": "base_currency",
     "base_rate": "base_rate",
     "card_number4": "card_last4",
+    "cash_receipt_type": "cash_receipt_type",
     "dcc_rate": "dcc_rate",
     "dm_decision": "dm_decision",
     "dm_reject": "dm_reject",
@@ -297,7 +350,10 @@ DETAILS: Mapping[str, str] = {
     "foreign_currency": "foreign_currency",
     "foreign_rate": "foreign_rate",
     "installment_months": "installment_months",
+    "partially_cancelable": "partially_cancelable",
     "payment_url": "payment_url",
+    "settled_date": "settled_date",
+    "use_flag": "has_cash_receipt",
     "virtual_account_bank_name": "virtual_account_bank_name",
     "virtual_account_depositor": "virtual_account_depositor",
     "virtual_account_due_date": "virtual_account_due_date",
@@ -351,7 +407,44 @@ PROVIDER_DATA: Mapping[str, Mapping[str, str]] = {
 Fields of ``payment``, ``merchant`` and ``other_param`` stand at the top, the others
 under the name of their object. Everything else of ``ready`` has a word of ours."""
 
+REFUND_DATA: Mapping[str, Mapping[str, str]] = {
+    "": {"param1": _TEXT, "param2": _TEXT},
+    "tax": PROVIDER_DATA["tax"],
+}
+"""The same for a refund; its ``tax`` is that of the amount given back."""
+
+_OBJECTS = (
+    "merchant",
+    "payment",
+    "refund",
+    "foreign",
+    "card_info",
+    "cash_receipt",
+    "dm",
+)
+"""The objects of an answer that are read; buyer and addresses are not."""
+
+_COMPARED = (
+    "mid",
+    "order_id",
+    "currency",
+    "amount",
+    "refund_amount",
+    "transaction_type",
+)
+"""What an answer to our own call may leave out, for it was asked about just this."""
+
+_DATES = ("transaction_date", "captured_date", "refund_date")
+
+_TAKEN = frozenset(
+    {PaymentStatus.PAID, PaymentStatus.AUTHORIZED, PaymentStatus.AWAITING_FUNDS}
+)
+
+# As the examples have it in the calls for tokens and plans, and only there.
+_JSON_IN_UTF8 = "application/json; charset=UTF-8"
+
 _MAX_LINES = 3
+_MAX_ID = 30
 _MAX_NAME = 255
 _MAX_PLAN_DIGITS = 10
 _MAX_PLAN_MONTHS = 10
@@ -359,6 +452,7 @@ _MAX_NOTICE_BYTES = 64 * 1024
 _MAX_NOTICE_FIELDS = 200
 
 _REQUIRED = ("mid", "order_id", "fgkey", "rescode")
+_IDENTIFIER = re.compile(r"(?!\.+$)[!-~]{1,64}")
 _ACCOUNT = re.compile(r"[0-9A-Za-z -]{1,40}")
 _FGKEY = re.compile(r"[0-9A-Fa-f]{64}")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
@@ -427,6 +521,15 @@ class EximbayOptions(ProviderOptions):
     shop: str = field(
         default="", metadata={"help": "name of the shop if not the merchant's"}
     )
+    shop_url: str = field(
+        default="",
+        metadata={
+            "help": "the shop's address, the link of products that have none; without "
+            "it a page links them to the origin of the return URL, and a charge of a "
+            "saved card is refused unless all its items have links",
+            "url": True,
+        },
+    )
     partner_code: str = field(
         default="", metadata={"help": "partner code, if Eximbay gave you one"}
     )
@@ -451,7 +554,23 @@ class EximbayProvider(Provider):
     slug = "eximbay"
     display_name = "Eximbay"
     docs_url = "https://developer.eximbay.com/eng/eximbay/api_list/reference.html"
-    capabilities = frozenset({Capability.FETCH})
+    capabilities = frozenset(
+        {
+            Capability.FETCH,
+            Capability.CONFIRM,
+            Capability.CAPTURE,
+            Capability.VOID,
+            Capability.REFUND,
+            Capability.PARTIAL_REFUND,
+            Capability.SETTLE,
+            Capability.TOKENS,
+            Capability.INSPECT_TOKEN,
+            Capability.DELETE_TOKEN,
+            Capability.PLANS,
+            Capability.CHANGE_PLAN,
+            Capability.CANCEL_PLAN,
+        }
+    )
     amount_format = AmountFormat.MAJOR_STRING
     webhook_trust = WebhookTrust.SIGNED
     options_class = EximbayOptions
@@ -527,6 +646,10 @@ class EximbayProvider(Provider):
             return False
         return super().can_take(amount) and amount.amount > 0
 
+    def needs_refund_account(self, query: PaymentQuery) -> bool:
+        """Say whether the payment came through a virtual account (table of methods)."""
+        return query.method in VIRTUAL_ACCOUNTS
+
     # A payment's life ---------------------------------------------------------------
 
     def start_payment(self, request: PaymentRequest) -> PaymentSnapshot:
@@ -535,7 +658,10 @@ class EximbayProvider(Provider):
         The SDK must repeat the very same object, or Eximbay answers ``VE00``.
         """
         body = self._ready_body(request)
-        answer = self._ask("ready", "/v1/payments/ready", body)
+        # It changes nothing: ``ready`` hashes the order with the merchant's secret
+        # (its documented fgkey was computed again from its documented body,
+        # 2026-11-21), and asking twice gives the same key twice.
+        answer = self._ask("ready", "ready", body, is_read=True)
         if answer["rescode"] != SUCCESS:
             raise self._refusal("ready", answer)
         fgkey = _text(answer.get("fgkey"))
@@ -553,41 +679,240 @@ class EximbayProvider(Provider):
         )
 
     def fetch_payment(self, query: PaymentQuery) -> PaymentSnapshot:
-        """Ask for the order (``retrieve``), not for one of its transactions.
+        """Ask for the order (``retrieve``), and only then for its transaction.
 
         The order id is known before the first notice and stays the same when a payment
-        gets another transaction, as from ``PAYER_AUTH`` to its confirmation.
-        Amount and currency take part in the search (measured by an integrator,
-        2026-08), so they are written exactly as in ``ready``.
+        gets another transaction, as from ``PAYER_AUTH`` to its confirmation; and an
+        order with a transaction we do not know must show it, not hide it behind the
+        one we do. Where the order's answer knows of nothing although we know of a
+        transaction, that one is asked for by its own id.
         """
+        snapshot = self._retrieve(query, "order_id")
+        if snapshot.status is PaymentStatus.PENDING and query.transaction_reference:
+            snapshot = self._retrieve(query, "transaction_id")
+        return snapshot
+
+    def confirm_payment(self, request: ConfirmRequest) -> PaymentSnapshot:
+        """Charge or reserve (``confirm``) after ``PAYER_AUTH``; a decline is *failed*.
+
+        ``PAYMENT_PA`` captures too: the guide says so, the reference's own text for it
+        speaks of the page, which is over by now.
+        """
+        query = request.query
         body = {
+            "transaction_type": "PAYMENT_PA" if request.capture else "AUTHORIZE_PA",
             "mid": self.options.mid,
-            "key_field": "order_id",
             "payment": {
-                "order_id": query.merchant_reference,
-                "currency": query.amount.currency.code,
-                "amount": self._amount_text(query.amount),
-                "lang": _language(query.locale),
+                **self._payment(query),
+                "payer_auth_id": _required(
+                    request.authentication_reference, "authentication_reference"
+                ),
             },
         }
-        answer = self._ask("retrieve", "/v1/payments/retrieve", body)
-        fields = _flatten(answer)
-        if fields["rescode"] != SUCCESS:
-            # What a failed order answers is not published. Nothing here proves a
-            # failure, and nothing proves money: the buyer may still try again.
-            is_unknown = fields["rescode"] == NO_TRANSACTION
-            return PaymentSnapshot(
-                status=PaymentStatus.PENDING,
-                provider_status="NONE" if is_unknown else fields["rescode"],
+        return self._charge("confirm", "confirm", body, query)
+
+    def capture_payment(self, request: CaptureRequest) -> PaymentSnapshot:
+        """Take an authorization (``capture``), as a whole: no part is documented.
+
+        `RequestRejected` when Eximbay refuses and the inquiry still knows an
+        authorization: that one lives on, so it is no failure of the payment.
+        """
+        query = request.query
+        if request.amount != query.amount:
+            raise InvalidAmount(
+                f"Eximbay captures an authorization as a whole; capture {query.amount}",
+                "amount",
             )
-        try:
-            return self._inquiry_snapshot(fields)
-        except InvalidAmount as error:
+        body = {"mid": self.options.mid, "payment": self._payment(query)}
+        answer = self._ask("capture", f"{_transaction(query)}/capture", body)
+        if answer["rescode"] != SUCCESS:
+            return self._unless_done(
+                "capture", query, answer, lambda now: now.captured is not None
+            )
+        return self._read("capture", self._sale, _answered(body, answer, query))
+
+    def void_payment(self, request: VoidRequest) -> PaymentSnapshot:
+        """Release an authorization: a full ``cancel`` before the capture.
+
+        `RequestRejected` when Eximbay refuses and the inquiry still knows it.
+        """
+        query = request.query
+        refund = {
+            "refund_type": "F",
+            "refund_amount": self._amount_text(query.amount),
+            # The length is not published; what is left of a random key is unique.
+            "refund_id": request.key[:_MAX_ID],
+            "reason": "void",
+        }
+        body = self._cancel_body(query, refund, query.amount)
+        answer = self._ask("cancel", f"{_transaction(query)}/cancel", body)
+        if answer["rescode"] != SUCCESS:
+            return self._unless_done(
+                "cancel",
+                query,
+                answer,
+                lambda now: now.status is PaymentStatus.CANCELED,
+            )
+        return self._read(
+            "cancel",
+            lambda fields: self._snapshot(fields, PaymentStatus.CANCELED),
+            _answered(body, answer, query),
+        )
+
+    def refund_payment(self, request: RefundRequest) -> RefundSnapshot:
+        """Give captured money back (``cancel``), whole or in parts.
+
+        ``F`` is the whole payment untouched by earlier refunds; everything else is
+        ``P``, the last part too. A refusal is a *failed* refund with its reason (the
+        merchant's balance may be too small), once the inquiry has shown that nothing
+        was given back; what Eximbay says of the call itself is `RequestRejected`.
+        The answer has date and id of the refund, so it is done, although the bank
+        behind a virtual account may take longer.
+        """
+        query = request.query
+        self._check_refund(request)
+        extra = self._read_provider_data(request.provider_data, REFUND_DATA)
+        refund = {
+            "refund_type": "F" if request.amount == query.amount else "P",
+            "refund_amount": self._amount_text(request.amount),
+            "refund_id": request.merchant_reference,
+            "reason": storable(request.reason, _MAX_NAME) or "refund",
+        }
+        body = {
+            **self._cancel_body(query, refund, request.refundable),
+            "other_param": extra.pop(""),
+            "refund_account": _bank_account(request.account),
+            **extra,
+        }
+        body = {name: value for name, value in body.items() if value}
+        answer = self._ask("cancel", f"{_transaction(query)}/cancel", body)
+        if answer["rescode"] == SUCCESS:
+            return self._read(
+                "cancel", self._refund_snapshot, _answered(body, answer, query)
+            )
+        if self._inquiry_if_done(
+            "cancel",
+            query,
+            answer,
+            lambda now: _left(now) not in (None, request.refundable),
+        ):
+            # Less is left than before: whose refund that was, nobody can tell.
+            raise self._refusal("cancel", answer, OutcomeUnknown)
+        return RefundSnapshot(
+            status=RefundStatus.FAILED,
+            merchant_reference=request.merchant_reference,
+            amount=request.amount,
+            refundable=request.refundable,
+            decline=_decline(_flatten(answer), is_cancel=False),
+        )
+
+    def settle_payment(self, request: SettleRequest) -> PaymentSnapshot:
+        """Release a captured payment into settlement (``settle``); needs a contract.
+
+        The inquiry does not show a settlement, so a lost answer stays unknown;
+        settling again moves no money, and a refusal is `RequestRejected`.
+        """
+        query = request.query
+        payment = self._payment(query)
+        del payment["lang"]
+        body = {"mid": self.options.mid, "payment": payment}
+        answer = self._ask("settle", f"{_transaction(query)}/settle", body)
+        if answer["rescode"] != SUCCESS:
+            raise self._refusal("settle", answer)
+        return self._read("settle", self._sale, _answered(body, answer, query))
+
+    # Saved cards --------------------------------------------------------------------
+
+    def charge_token(self, request: TokenChargeRequest) -> PaymentSnapshot:
+        """Charge a saved card (``rebill``), the buyer absent; a decline is *failed*.
+
+        With the buyer present the page does it: `start_payment` with ``token``.
+        `InvalidOperation` for goods without a link, which the gateway refuses
+        ("product[0].link is mandatory"): no return URL tells where the shop is.
+        """
+        query = PaymentQuery(
+            merchant_reference=request.merchant_reference,
+            provider_reference="",
+            amount=_positive(request.amount),
+            locale=request.locale,
+        )
+        products, surcharges = self._lines(request, self.options.shop_url)
+        if not all("link" in product for product in products):
+            raise InvalidOperation(
+                "Eximbay demands a link with every product; set OPTIONS['shop_url'] of "
+                "the account, or give every item a url",
+                "OPTIONS['shop_url']",
+            )
+        body = _filled(
+            {
+                "payment": self._payment(query),
+                "merchant": {"mid": self.options.mid, "shop": self.options.shop},
+                "buyer": _buyer(request.buyer),
+                "product": products,
+                "surcharge": surcharges,
+                "bill_to": _address(request.buyer.address),
+            }
+        )
+        path = f"tokenbilling/{_segment(request.token, 'token')}/rebill"
+        return self._charge("rebill", path, body, query, transaction_type="REBILL")
+
+    def inspect_token(self, reference: str) -> TokenSnapshot:
+        """Return what identifies the card behind a token (``card_identifier``).
+
+        `RequestRejected` for a token that Eximbay does not know.
+        """
+        answer = self._ask(
+            "inspect token",
+            f"tokenbilling/{_segment(reference, 'token')}",
+            {},
+            method="GET",
+            content_type=_JSON_IN_UTF8,
+            is_read=True,
+        )
+        if answer["rescode"] != SUCCESS:
+            raise self._refusal("inspect token", answer)
+        named = _text(answer.get("token_id"))
+        if named and not constant_time_equal(named, reference):
             raise UnexpectedAnswer(
-                f"the answer has an amount nobody can read: {error}",
-                self.alias,
-                "retrieve",
-            ) from error
+                "the answer names another token", self.alias, "inspect token"
+            )
+        return TokenSnapshot(
+            reference=reference, fingerprint=_text(answer.get("card_identifier"))
+        )
+
+    def delete_token(self, reference: str) -> None:
+        """Delete a token for good; `RequestRejected` when Eximbay does not."""
+        path = f"tokenbilling/{_segment(reference, 'token')}/delete"
+        self._manage("delete token", path, {})
+
+    # Plans --------------------------------------------------------------------------
+
+    def start_plan(self, request: PaymentRequest) -> PaymentSnapshot:
+        """Register a plan with its first payment: ``ready`` with ``recurring``."""
+        if request.plan is None:
+            raise InvalidOperation("the payment has no plan to register", "plan")
+        return self.start_payment(request)
+
+    def change_plan(self, request: PlanChangeRequest) -> PlanSnapshot:
+        """Change the amount of the charges to come (``adjust``)."""
+        reference = request.provider_reference
+        path = f"recurring/{_segment(reference, 'provider_reference')}/adjust"
+        amount = self._plan_amount(request.amount, "amount")
+        self._manage("change plan", path, {"adjust_amount": amount})
+        return PlanSnapshot(reference=reference, status=PlanStatus.ACTIVE)
+
+    def cancel_plan(self, request: PlanCancelRequest) -> PlanSnapshot:
+        """End a plan at once (``delete``); Eximbay knows no later end."""
+        if request.at_period_end:
+            raise InvalidOperation(
+                "Eximbay ends a plan at once; leave at_period_end out and let the "
+                "buyer keep what is paid for",
+                "at_period_end",
+            )
+        reference = request.provider_reference
+        path = f"recurring/{_segment(reference, 'provider_reference')}/delete"
+        self._manage("cancel plan", path, {})
+        return PlanSnapshot(reference=reference, status=PlanStatus.CANCELED)
 
     # Inbound ------------------------------------------------------------------------
 
@@ -622,7 +947,7 @@ class EximbayProvider(Provider):
             raise SignatureMismatch(f"{self.alias}: the notice's fgkey is none")
         if not self._has_valid_fgkey(raw):
             raise SignatureMismatch(f"{self.alias}: the notice's fgkey is wrong")
-        answer = self._ask("verify", "/v1/payments/verify", {"data": raw})
+        answer = self._ask("verify", "verify", {"data": raw}, is_read=True)
         if answer["rescode"] != SUCCESS:
             raise SignatureMismatch(f"{self.alias}: Eximbay did not send this notice")
 
@@ -632,6 +957,10 @@ class EximbayProvider(Provider):
         ``rescode`` first: ``verify`` finds a genuine notice of failure genuine. And a
         return said success a second before the notice said failure (seen with Naver
         Pay, 2026-09), so the inquiry decides.
+
+        What comes to ``recurring_noti_url`` is not documented, so it is taken for a
+        notice like the others. A plan's first payment was given its own order id as
+        ``param2``: a plan's notice about another order is a later charge.
         """
         fields = _read_notice(_raw(incoming))
         try:
@@ -639,9 +968,17 @@ class EximbayProvider(Provider):
         except InvalidAmount:
             # Without an amount the core holds what it cannot compare.
             snapshot = self._notice_snapshot({**fields, "amount": ""})
-        return [ProviderEvent(snapshot=snapshot, must_fetch=True)]
+        plan = _plan(fields)
+        is_renewal = plan is not None and fields.get("param2") != fields.get("order_id")
+        if plan and is_renewal and snapshot.decline:
+            snapshot = replace(snapshot, plan=replace(plan, status=PlanStatus.PAST_DUE))
+        return [
+            ProviderEvent(snapshot=snapshot, must_fetch=True, is_renewal=is_renewal)
+        ]
 
-    def webhook_answer(self, outcome: WebhookOutcome) -> WebhookAnswer:
+    def webhook_answer(
+        self, outcome: WebhookOutcome, incoming: IncomingRequest | None = None
+    ) -> WebhookAnswer:
         """Answer in the words Eximbay waits for; without them it sends again.
 
         Whether it reads the status or the text is not published, so both agree.
@@ -657,18 +994,17 @@ class EximbayProvider(Provider):
 
     def _ready_body(self, request: PaymentRequest) -> dict[str, Any]:
         """Return the objects of ``ready`` in the order of the reference."""
-        if request.amount.amount <= 0:
-            raise InvalidAmount("amount must be above zero", "amount")
-        extra = self._read_provider_data(request.provider_data)
-        top = extra.pop("", {})
-        products, surcharges = self._lines(request)
-        body: dict[str, Any] = {
+        _positive(request.amount)
+        extra = self._read_provider_data(request.provider_data, PROVIDER_DATA)
+        top = extra.pop("")
+        # "Mandatory" with every product; the shop's front page when there is no other.
+        parts = urlsplit(request.return_url)
+        home = self.options.shop_url or f"{parts.scheme}://{parts.netloc}/"
+        products, surcharges = self._lines(request, home)
+        body = {
             "payment": {
                 "transaction_type": _transaction_type(request, top),
-                "order_id": request.merchant_reference,
-                "currency": request.amount.currency.code,
-                "amount": self._amount_text(request.amount),
-                "lang": _language(request.locale),
+                **self._payment(request),
                 "payment_method": _method(request.method),
                 "multi_payment_method": top.get("multi_payment_method", ""),
             },
@@ -681,15 +1017,11 @@ class EximbayProvider(Provider):
                 "return_url": request.return_url,
                 "status_url": request.status_url,
             },
-            "buyer": {
-                "name": _required(request.buyer.name, "buyer.name"),
-                "phone_number": request.buyer.phone,
-                "email": _required(request.buyer.email, "buyer.email"),
-            },
-            "tax": extra.get("tax", {}),
+            "buyer": _buyer(request.buyer),
+            "tax": _tax(request.method, extra.get("tax", {})),
             "other_param": {
                 "param1": top.get("param1", ""),
-                "param2": top.get("param2", ""),
+                "param2": _second_param(request, top),
             },
             "product": products,
             "surcharge": surcharges,
@@ -699,21 +1031,53 @@ class EximbayProvider(Provider):
             "tokenbilling": _token_billing(request, extra.get("tokenbilling", {})),
             "recurring": self._recurring(request, extra.get("recurring", {})),
         }
-        body = {
-            name: _without_blanks(value) if isinstance(value, dict) else value
-            for name, value in body.items()
-        }
         # Its fields are mandatory even when they are blank.
-        body["fast_payment"] = _fast_payment(extra.get("fast_payment", {}))
-        return {name: value for name, value in body.items() if value}
+        fast_payment = _fast_payment(extra.get("fast_payment", {}))
+        return _filled(body) | ({"fast_payment": fast_payment} if fast_payment else {})
 
-    def _read_provider_data(self, data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-        """Return the shop's own additions by object, as text.
+    def _payment(self, about: PaymentRequest | PaymentQuery) -> dict[str, str]:
+        """Return what every call says about its payment."""
+        return {
+            "order_id": about.merchant_reference,
+            "currency": about.amount.currency.code,
+            "amount": self._amount_text(about.amount),
+            "lang": _language(about.locale),
+        }
+
+    def _cancel_body(
+        self, query: PaymentQuery, refund: Mapping[str, str], balance: Money
+    ) -> dict[str, Any]:
+        """Return the body of ``cancel``; ``balance`` is what is left before it."""
+        return {
+            "mid": self.options.mid,
+            "refund": refund,
+            "payment": {**self._payment(query), "balance": self._amount_text(balance)},
+        }
+
+    def _check_refund(self, request: RefundRequest) -> None:
+        amount, total = _positive(request.amount), request.query.amount
+        if not amount.currency == request.refundable.currency == total.currency:
+            raise InvalidAmount("a refund has the currency of its payment", "amount")
+        if not amount <= request.refundable <= total:
+            raise InvalidAmount(
+                f"a refund is at most what is left, {request.refundable}", "amount"
+            )
+        if request.query.method in VIRTUAL_ACCOUNTS and request.account is None:
+            raise InvalidOperation(
+                "a payment into a virtual account is given back to a bank account; "
+                "give holder, bank code and number",
+                "account",
+            )
+
+    def _read_provider_data(
+        self, data: Mapping[str, Any], table: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, dict[str, str]]:
+        """Return the shop's own additions by object of ``table``, as text.
 
         `InvalidOperation` names a field that the reference does not know, or whose
         value it does not allow, and says what to write instead.
         """
-        nested = {name: data[name] for name in data if name in PROVIDER_DATA and name}
+        nested = {name: data[name] for name in data if name in table and name}
         top = {name: value for name, value in data.items() if name not in nested}
         result: dict[str, dict[str, str]] = {}
         for name, values in {"": top, **nested}.items():
@@ -724,15 +1088,22 @@ class EximbayProvider(Provider):
                     f"provider_data.{name}",
                 )
             result[name] = {
-                key: self._read_field(name, key, value) for key, value in values.items()
+                key: self._read_field(table, name, key, value)
+                for key, value in values.items()
             }
         return result
 
-    def _read_field(self, name: str, key: object, value: object) -> str:
+    def _read_field(
+        self,
+        table: Mapping[str, Mapping[str, str]],
+        name: str,
+        key: object,
+        value: object,
+    ) -> str:
         path = f"provider_data.{name}.{key}" if name else f"provider_data.{key}"
-        known = PROVIDER_DATA[name]
+        known = table[name]
         if not isinstance(key, str) or key not in known:
-            remedy = known if name else [*known, *filter(None, PROVIDER_DATA)]
+            remedy = known if name else [*known, *filter(None, table)]
             raise InvalidOperation(
                 f"{path} is unknown to Eximbay; remove it or use one of: "
                 f"{', '.join(remedy)}",
@@ -751,12 +1122,13 @@ class EximbayProvider(Provider):
         return value
 
     def _lines(
-        self, request: PaymentRequest
+        self, request: PaymentRequest | TokenChargeRequest, home: str
     ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
         """Return products and surcharges, three of each at most, equal to the amount.
 
         Wallets refuse a payment without products, and Eximbay one whose lines do not
         add up (integrators, 2026), so what is left becomes a surcharge of its own.
+        ``home`` is the link of a product that has none; "" leaves it out.
         """
         items = [_checked_item(item, request.amount) for item in request.items]
         if not items and request.description:
@@ -768,12 +1140,9 @@ class EximbayProvider(Provider):
         rest = request.amount - _sum(items, request.amount)
         if rest.amount:
             extras.append(LineItem(name="Adjustment", unit_price=rest))
-        # "Mandatory" with every product; the shop's front page when there is no other.
-        parts = urlsplit(request.return_url)
-        home = f"{parts.scheme}://{parts.netloc}/"
         return (
             [
-                {**self._line(item), "link": item.url or home}
+                _without_blanks({**self._line(item), "link": item.url or home})
                 for item in _merged(goods, request.amount)
             ],
             [self._line(item) for item in _merged(extras, request.amount)],
@@ -825,27 +1194,24 @@ class EximbayProvider(Provider):
                     "provider_data.recurring",
                 )
             return {}
+        if plan.amount.currency != request.amount.currency:
+            raise InvalidAmount(
+                "a plan has the currency of its first payment: Eximbay asks for one",
+                "plan.amount",
+            )
         return {
-            "recurring_amount": self._plan_amount(plan, request.amount),
+            "recurring_amount": self._plan_amount(plan.amount, "plan.amount"),
             "recurring_start_date": plan.start_on.strftime("%Y%m%d"),
             "recurring_interval": _plan_interval(plan),
             "recurring_noti_url": _plan_url(plan),
             **extra,
         }
 
-    def _plan_amount(self, plan: PlanTerms, first: Money) -> str:
-        if plan.amount.currency != first.currency:
-            raise InvalidAmount(
-                "a plan has the currency of its first payment: Eximbay asks for one",
-                "plan.amount",
-            )
-        if plan.amount.amount <= 0:
-            raise InvalidAmount("the plan's amount must be above zero", "plan.amount")
-        text = self._amount_text(plan.amount)
+    def _plan_amount(self, amount: Money, field: str) -> str:
+        text = self._amount_text(_positive(amount, field))
         if len(text.replace(".", "")) > _MAX_PLAN_DIGITS:
             raise InvalidAmount(
-                f"the plan's amount has more than {_MAX_PLAN_DIGITS} digits",
-                "plan.amount",
+                f"the plan's amount has more than {_MAX_PLAN_DIGITS} digits", field
             )
         return text
 
@@ -857,10 +1223,15 @@ class EximbayProvider(Provider):
     def _inquiry_snapshot(self, fields: Mapping[str, str]) -> PaymentSnapshot:
         status = self._status(fields.get("status", ""))
         snapshot = self._snapshot(fields, status)
+        # Neither a refund nor a release has a status of its own; only the balance
+        # tells, "authorization amount - refund amount". An authorization starts with
+        # its whole amount there (example of the reference).
+        balance = self._amount(fields.get("balance", ""), fields)
+        is_empty = balance is not None and not balance.amount
+        if status is PaymentStatus.AUTHORIZED and is_empty:
+            return replace(snapshot, status=PaymentStatus.CANCELED)
         if status is not PaymentStatus.PAID or snapshot.amount is None:
             return snapshot
-        # A refund has no status of its own; only the balance tells.
-        balance = self._amount(fields.get("balance", ""), fields)
         return replace(
             snapshot,
             captured=snapshot.amount,
@@ -896,10 +1267,25 @@ class EximbayProvider(Provider):
             plan=_plan(fields),
         )
 
+    def _sale(self, fields: Mapping[str, str]) -> PaymentSnapshot:
+        snapshot = self._snapshot(fields, PaymentStatus.PAID)
+        return replace(snapshot, captured=snapshot.amount)
+
+    def _refund_snapshot(self, fields: Mapping[str, str]) -> RefundSnapshot:
+        return RefundSnapshot(
+            status=RefundStatus.SUCCEEDED,
+            provider_reference=fields.get("refund_transaction_id", ""),
+            merchant_reference=fields.get("refund_id") or None,
+            amount=self._amount(fields.get("refund_amount", ""), fields),
+            refundable=self._amount(fields.get("balance", ""), fields),
+            details=_details(fields),
+            occurred_at=_moment(fields.get("refund_date", "")),
+        )
+
     def _snapshot(
         self, fields: Mapping[str, str], status: PaymentStatus
     ) -> PaymentSnapshot:
-        """Return what an inquiry and a notice have in common."""
+        """Return what all messages about a payment have in common."""
         reference = fields.get("transaction_id", "")
         if status is PaymentStatus.AUTHENTICATED:
             reference = fields.get("payer_auth_id", "")
@@ -913,7 +1299,9 @@ class EximbayProvider(Provider):
             provider_status=storable(fields.get("status", ""), 64),
             details=_details(fields),
             expires_at=_deadline(fields.get("virtual_account_due_date", "")),
-            occurred_at=_moment(fields.get("transaction_date", "")),
+            occurred_at=_moment(
+                next((fields[name] for name in _DATES if fields.get(name)), "")
+            ),
         )
 
     def _status(self, word: str) -> PaymentStatus:
@@ -947,31 +1335,145 @@ class EximbayProvider(Provider):
     def _sdk_url(self) -> str:
         return self.options.sdk_url or f"{self._base_url}/v2/javascriptSDK.js"
 
+    def _retrieve(self, query: PaymentQuery, key_field: str) -> PaymentSnapshot:
+        """Ask for one transaction or for the order, by the ``key_field``.
+
+        Amount and currency take part in the search (measured by an integrator,
+        2026-08), so they are written exactly as in ``ready``; the order id is
+        mandatory for both.
+        """
+        payment = self._payment(query)
+        if key_field == "transaction_id":
+            payment["transaction_id"] = query.transaction_reference
+        body = {"mid": self.options.mid, "key_field": key_field, "payment": payment}
+        answer = self._ask("retrieve", "retrieve", body, is_read=True)
+        fields = _flatten(answer)
+        if fields["rescode"] != SUCCESS:
+            # What a failed order answers is not published. Nothing here proves a
+            # failure, and nothing proves money: the buyer may still try again.
+            is_unknown = fields["rescode"] == NO_TRANSACTION
+            return PaymentSnapshot(
+                status=PaymentStatus.PENDING,
+                provider_status="NONE" if is_unknown else fields["rescode"],
+            )
+        return self._read("retrieve", self._inquiry_snapshot, fields, UnexpectedAnswer)
+
+    def _charge(
+        self,
+        operation: str,
+        path: str,
+        body: Mapping[str, Any],
+        query: PaymentQuery,
+        **known: str,
+    ) -> PaymentSnapshot:
+        """Charge, and return what became of it: a decline is *failed*."""
+        answer = self._ask(operation, path, body)
+        fields = _answered(body, answer) | known
+        if answer["rescode"] != SUCCESS:
+            done = self._inquiry_if_done(
+                operation, query, answer, lambda now: now.status in _TAKEN
+            )
+            return done or self._read(operation, self._notice_snapshot, fields)
+        if not fields.get("transaction_id"):
+            # As in the example of ``confirm``. It is mandatory all the same, and
+            # without it nobody could refund: the inquiry must tell.
+            raise OutcomeUnknown(
+                "the answer names no transaction", self.alias, operation
+            )
+        return self._read(operation, self._notice_snapshot, fields)
+
+    def _manage(self, operation: str, path: str, body: Mapping[str, str]) -> None:
+        """Change a token or a plan; the answer says no more than whether it did."""
+        answer = self._ask(operation, path, body, content_type=_JSON_IN_UTF8)
+        if answer["rescode"] != SUCCESS:
+            raise self._refusal(operation, answer)
+
+    def _inquiry_if_done(
+        self,
+        operation: str,
+        query: PaymentQuery,
+        answer: Mapping[str, Any],
+        is_done: Callable[[PaymentSnapshot], bool],
+    ) -> PaymentSnapshot | None:
+        """Return the inquiry if it shows that a write was done which was refused.
+
+        Ids work once, and the code that refuses a second use is not published: a
+        refusal may be the echo of a call whose answer was lost.
+        """
+        try:
+            now = self.fetch_payment(query)
+        except ProviderError as error:
+            raise self._refusal(operation, answer, OutcomeUnknown) from error
+        if is_done(now):
+            return now
+        if _text(answer.get("errcode")) in UNDECIDED:
+            raise self._refusal(operation, answer, OutcomeUnknown)
+        if answer["rescode"] == INVALID_PARAMETER:
+            raise self._refusal(operation, answer)
+        return None
+
+    def _unless_done(
+        self,
+        operation: str,
+        query: PaymentQuery,
+        answer: Mapping[str, Any],
+        is_done: Callable[[PaymentSnapshot], bool],
+    ) -> PaymentSnapshot:
+        """Raise the refusal in ``answer``, unless the inquiry shows it was done."""
+        now = self._inquiry_if_done(operation, query, answer, is_done)
+        if now is None:
+            raise self._refusal(operation, answer)
+        return now
+
+    def _read(
+        self,
+        operation: str,
+        reader: Callable[[Mapping[str, str]], T],
+        fields: Mapping[str, str],
+        kind: type[ProviderError] = OutcomeUnknown,
+    ) -> T:
+        """Return the snapshot of an answer; ``kind`` if an amount is unreadable."""
+        try:
+            return reader(fields)
+        except InvalidAmount as error:
+            raise kind(
+                f"the answer has an amount nobody can read: {error}",
+                self.alias,
+                operation,
+            ) from error
+
     def _ask(
-        self, operation: str, path: str, body: Mapping[str, Any]
+        self,
+        operation: str,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        method: str = "POST",
+        content_type: str = "application/json",
+        is_read: bool = False,
     ) -> dict[str, Any]:
-        """Return the answer of one of the three calls that change nothing.
+        """Return the answer, whose ``rescode`` speaks of the payment or the token.
 
-        ``retrieve`` and ``verify`` read by nature. ``ready`` hashes the order with the
-        merchant's secret (its documented fgkey was computed again from its documented
-        body, 2026-11-21) and nothing is documented to exist afterwards: asking twice
-        gives the same key twice.
-
-        The status of an error is not published, so the body speaks first.
+        What speaks of the call is raised. The status of an error is not published, so
+        the body speaks first.
         """
         request = HttpRequest(
             operation=operation,
-            method="POST",
-            url=f"{self._base_url}{path}",
-            headers={"Authorization": self._authorization()},
+            method=method,
+            url=f"{self._base_url}/v1/payments/{path}",
+            headers={
+                "Authorization": self._authorization(),
+                "Content-Type": content_type,
+            },
             json=body,
-            is_read=True,
+            is_read=is_read,
+            has_secret_path=path.startswith("tokenbilling/"),
         )
         response = self.http.send(request)
         is_success = 200 <= response.status < 300
         try:
             answer = read_json(request, response, self.alias)
-        except UnexpectedAnswer:
+        except (UnexpectedAnswer, OutcomeUnknown):
             if is_success:
                 raise
             answer = {}
@@ -979,13 +1481,21 @@ class EximbayProvider(Provider):
         kind = next(
             (kind for start, kind in API_ERRORS.items() if code.startswith(start)), None
         )
+        if kind is OutcomeUnknown and is_read:
+            kind = ProviderUnavailable
+        elif code == INVALID_PARAMETER and not is_read:
+            kind = None
         if kind is not None:
             raise self._refusal(operation, answer, kind, response.status)
+        if code == SUCCESS and not is_success and not is_read:
+            # The body says that it was done, the status that it was not.
+            raise self._refusal(operation, answer, OutcomeUnknown, response.status)
         is_overloaded = response.status >= 500 or response.status in {408, 425, 429}
         if is_overloaded or (not is_success and code in {"", SUCCESS}):
             raise error_for_status(request, response, self.alias)
         if not code:
-            raise UnexpectedAnswer(
+            kind = UnexpectedAnswer if is_read else OutcomeUnknown
+            raise kind(
                 "the answer has no rescode",
                 self.alias,
                 operation,
@@ -1008,8 +1518,10 @@ class EximbayProvider(Provider):
         kind: type[ProviderError] = RequestRejected,
         status: int = 0,
     ) -> ProviderError:
+        words = (_text(answer.get(name)) for name in ("errcode", "resmsg"))
         return kind(
-            _harmless(_text(answer.get("resmsg"))) or "the provider refused the call",
+            _harmless(": ".join(filter(None, words)))
+            or "the provider refused the call",
             self.alias,
             operation,
             code=storable(_text(answer.get("rescode")), 40),
@@ -1089,6 +1601,66 @@ def _required(text: str, name: str) -> str:
     if not text.strip():
         raise InvalidOperation(f"Eximbay demands {name}; give it a value", name)
     return text
+
+
+def _positive(amount: Money, field: str = "amount") -> Money:
+    if amount.amount <= 0:
+        raise InvalidAmount(f"{field} must be above zero", field)
+    return amount
+
+
+def _segment(identifier: str, field: str) -> str:
+    """Return an id of Eximbay as a part of a path."""
+    if not _IDENTIFIER.fullmatch(identifier):
+        raise InvalidOperation(f"{field} is not an id of Eximbay", field)
+    return quote(identifier, safe="")
+
+
+def _transaction(query: PaymentQuery) -> str:
+    reference = query.transaction_reference or query.provider_reference
+    if not reference:
+        raise InvalidOperation(
+            "the payment has no transaction at Eximbay yet; sync it first",
+            "transaction_reference",
+        )
+    return _segment(reference, "transaction_reference")
+
+
+def _buyer(buyer: Buyer) -> dict[str, str]:
+    return {
+        "name": _required(buyer.name, "buyer.name"),
+        "phone_number": buyer.phone,
+        "email": _required(buyer.email, "buyer.email"),
+    }
+
+
+def _bank_account(account: BankAccount | None) -> dict[str, str]:
+    if account is None:
+        return {}
+    return {
+        "user_name": _required(account.holder, "account.holder"),
+        "bank_code": _required(account.bank_code, "account.bank_code"),
+        "account_number": _required(account.number, "account.number"),
+    }
+
+
+def _tax(method: str, extra: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the tax object; two Korean methods cannot do without."""
+    needed = {BANK_TRANSFER: ["receipt_status"], NAVER_POINTS: PROVIDER_DATA["tax"]}
+    for name in needed.get(method, ()):
+        _required(extra.get(name, ""), f"provider_data.tax.{name}")
+    return extra
+
+
+def _second_param(request: PaymentRequest, extra: Mapping[str, str]) -> str:
+    if request.plan is None:
+        return extra.get("param2", "")
+    if "param2" in extra:
+        raise InvalidOperation(
+            "provider_data.param2 marks the first payment of a plan; use param1",
+            "provider_data.param2",
+        )
+    return request.merchant_reference
 
 
 def _is_surcharge(item: LineItem) -> bool:
@@ -1181,6 +1753,15 @@ def _without_blanks(values: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
+def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the objects and lists that say something, without blank fields."""
+    objects = {
+        name: _without_blanks(value) if isinstance(value, Mapping) else value
+        for name, value in body.items()
+    }
+    return {name: value for name, value in objects.items() if value}
+
+
 # From the wire, without an account --------------------------------------------------
 
 
@@ -1225,14 +1806,38 @@ def _read_notice(raw: str) -> dict[str, str]:
 
 
 def _flatten(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of an inquiry under the reference's names."""
-    objects = (answer, answer.get("payment"), answer.get("card_info"))
+    """Return the fields of an answer under the reference's names."""
+    objects = (answer, *map(answer.get, _OBJECTS))
     return {
         ALIASES.get(name, name): _text(value)
         for part in objects
         if isinstance(part, Mapping)
         for name, value in part.items()
     }
+
+
+def _answered(
+    body: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    query: PaymentQuery | None = None,
+) -> dict[str, str]:
+    """Return the fields of an answer, completed by what was asked."""
+    asked = _flatten(body)
+    reference = (
+        (query.transaction_reference or query.provider_reference) if query else ""
+    )
+    return {
+        "transaction_id": reference,
+        **{name: asked[name] for name in _COMPARED if name in asked},
+        **_without_blanks(_flatten(answer)),
+    }
+
+
+def _left(known: PaymentSnapshot) -> Money | None:
+    """Return what an inquiry says is left of a payment, if it does."""
+    if known.captured is None or known.refunded is None:
+        return None
+    return known.captured - known.refunded
 
 
 def _text(value: object) -> str:

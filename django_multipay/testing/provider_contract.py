@@ -15,6 +15,7 @@ machine; nothing is patched.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -23,10 +24,12 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, get_args, get_type_hints
+from urllib.parse import unquote
 
 import pytest
 from moneyed import Money
@@ -51,9 +54,19 @@ from django_multipay.exceptions import (
 from django_multipay.http import loads_strict
 from django_multipay.messages import (
     Buyer,
+    CaptureRequest,
+    ConfirmRequest,
     IncomingRequest,
     PaymentQuery,
     PaymentRequest,
+    PlanCancelRequest,
+    PlanChangeRequest,
+    PlanTerms,
+    RefundQuery,
+    RefundRequest,
+    SettleRequest,
+    TokenChargeRequest,
+    VoidRequest,
     dump_action,
     load_action,
 )
@@ -206,27 +219,198 @@ GARBAGE: Mapping[str, bytes] = {
 """Bodies that nobody signed."""
 
 
+# Every verb, with an example --------------------------------------------------------
+
+START = "start_payment"
+KEY = "8d1f0a5e-63b1-4b0c-9c6a-0d7f5b1e2a3c"
+REFUND_KEY = "2b9c4f71-5d08-4a1e-8a37-c1f6e0d9b542"
+
+
+class Examples:
+    """A message for every verb; override what the provider wants to have otherwise."""
+
+    amount: ClassVar[Money] = Money(Decimal("26.30"), "USD")
+
+    def payment_request(self) -> PaymentRequest:
+        """Return a request to start the payment; override to add what is needed."""
+        return PaymentRequest(
+            key=KEY,
+            merchant_reference="MP-CONTRACT-1",
+            order_id="1001",
+            amount=self.amount,
+            return_url="https://shop.example/payments/return/signed/",
+            status_url="https://shop.example/payments/status/signed/",
+            description="Order 1001",
+            buyer=Buyer(name="Canary Buyer", email="canary@buyer.example"),
+            locale="en",
+        )
+
+    def query(self) -> PaymentQuery:
+        """Return the question about the payment of `payment_request`."""
+        return PaymentQuery(
+            merchant_reference="MP-CONTRACT-1",
+            provider_reference="",
+            amount=self.amount,
+            locale="en",
+        )
+
+    def known_query(self) -> PaymentQuery:
+        """Return the same once the provider has named payment and transaction."""
+        query = self.query()
+        return replace(
+            query,
+            provider_reference=query.provider_reference or "payment-1",
+            transaction_reference="transaction-1",
+        )
+
+    def confirm_request(self) -> ConfirmRequest:
+        """Return a request to charge the payment, whose buyer was authenticated."""
+        return ConfirmRequest(
+            key=KEY,
+            query=self.known_query(),
+            authentication_reference="authentication-1",
+        )
+
+    def capture_request(self) -> CaptureRequest:
+        """Return a request to take the whole authorization."""
+        return CaptureRequest(key=KEY, query=self.known_query(), amount=self.amount)
+
+    def void_request(self) -> VoidRequest:
+        """Return a request to release the authorization."""
+        return VoidRequest(key=KEY, query=self.known_query())
+
+    def refund_request(self) -> RefundRequest:
+        """Return a request to give the whole payment back."""
+        return RefundRequest(
+            key=REFUND_KEY,
+            query=self.known_query(),
+            merchant_reference="RF-CONTRACT-1",
+            amount=self.amount,
+            refundable=self.amount,
+            reason="damaged",
+        )
+
+    def refund_query(self) -> RefundQuery:
+        """Return the question about the refund of `refund_request`."""
+        return RefundQuery(
+            query=self.known_query(),
+            merchant_reference="RF-CONTRACT-1",
+            provider_reference="refund-1",
+            amount=self.amount,
+        )
+
+    def settle_request(self) -> SettleRequest:
+        """Return a request to release the payment into settlement."""
+        return SettleRequest(key=KEY, query=self.known_query())
+
+    def token_reference(self) -> str:
+        """Return what the provider calls a saved method."""
+        return "canary-token@buyer.example"
+
+    def token_charge(self) -> TokenChargeRequest:
+        """Return a request to charge `token_reference` without the buyer."""
+        request = self.payment_request()
+        return TokenChargeRequest(
+            key=KEY,
+            merchant_reference="MP-CONTRACT-2",
+            token=self.token_reference(),
+            amount=self.amount,
+            description=request.description,
+            buyer=request.buyer,
+            locale=request.locale,
+        )
+
+    def plan_request(self) -> PaymentRequest:
+        """Return a request for a payment that also registers a monthly plan."""
+        terms = PlanTerms(
+            amount=self.amount,
+            interval_months=1,
+            start_on=(datetime.now(UTC) + timedelta(days=40)).date(),
+            notice_url="https://shop.example/payments/plan/signed/",
+        )
+        return replace(self.payment_request(), plan=terms)
+
+    def plan_reference(self) -> str:
+        """Return what the provider calls a plan."""
+        return "plan-1"
+
+    def plan_change(self) -> PlanChangeRequest:
+        """Return a request to charge another amount from now on."""
+        return PlanChangeRequest(
+            key=KEY,
+            provider_reference=self.plan_reference(),
+            amount=self.amount + self.amount,
+        )
+
+    def plan_cancel(self) -> PlanCancelRequest:
+        """Return a request to end the plan at once."""
+        return PlanCancelRequest(key=KEY, provider_reference=self.plan_reference())
+
+    def message(self, verb: str) -> Any:
+        """Return the example that the method called ``verb`` takes."""
+        examples: Mapping[str, Callable[[], object]] = {
+            START: self.payment_request,
+            "fetch_payment": self.query,
+            "refresh_action": self.known_query,
+            "confirm_payment": self.confirm_request,
+            "capture_payment": self.capture_request,
+            "void_payment": self.void_request,
+            "refund_payment": self.refund_request,
+            "fetch_refund": self.refund_query,
+            "settle_payment": self.settle_request,
+            "charge_token": self.token_charge,
+            "inspect_token": self.token_reference,
+            "delete_token": self.token_reference,
+            "start_plan": self.plan_request,
+            "fetch_plan": self.plan_reference,
+            "change_plan": self.plan_change,
+            "cancel_plan": self.plan_cancel,
+        }
+        return examples[verb]()
+
+    def names(self, verb: str) -> set[str]:
+        """Return what makes a repetition of the write ``verb`` recognizable.
+
+        Our key, our reference of what is made, or, where the same call twice comes to
+        the same (a deleted token, a canceled plan), the provider's name of it.
+        """
+        message = self.message(verb)
+        if isinstance(message, str):
+            return {message}
+        if isinstance(message, (PlanChangeRequest, PlanCancelRequest)):
+            return {message.key, message.provider_reference}
+        if isinstance(message, (PaymentRequest, RefundRequest, TokenChargeRequest)):
+            return {message.key, message.merchant_reference}
+        return {message.key, message.query.merchant_reference}
+
+
 # The promises -----------------------------------------------------------------------
 
 
-class ProviderContract:
+class ProviderContract(Examples):
     """Inherit, bring the examples, get the tests.
 
     ``options`` are those of an account that works; ``base_url`` is replaced by the
-    local server's. ``start_is_read`` says that starting a payment changes nothing at
-    the provider, so that a lost answer means "nothing happened".
+    local server's. ``reads`` are the verbs that change nothing at the provider, so
+    that a lost answer means "nothing happened"; ``start_is_read`` adds the start.
     """
 
     provider_class: ClassVar[type[Provider]]
     options: ClassVar[Mapping[str, Any]]
-    amount: ClassVar[Money] = Money(Decimal("26.30"), "USD")
+    reads: ClassVar[frozenset[str]] = frozenset(
+        {"fetch_payment", "fetch_refund", "inspect_token", "fetch_plan"}
+    )
     start_is_read: ClassVar[bool] = False
+    nameless: ClassVar[Mapping[str, str]] = {}
+    """Writes that cannot carry a key or a reference of ours, with the reason."""
     webhook_secret: ClassVar[str] = ""
     """The secret the genuine message is signed with."""
     webhook_secret_option: ClassVar[str] = ""
     """The option that holds it."""
     webhook_changes: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
     """Pieces of a genuine body and what a forger would put in their place."""
+    webhook_tolerance: ClassVar[timedelta | None] = None
+    """How old a genuine message may be; None: messages do not say when they left."""
 
     # Examples to bring --------------------------------------------------------------
 
@@ -246,28 +430,9 @@ class ProviderContract:
         """Return the same message without its signature."""
         raise NotImplementedError
 
-    def payment_request(self) -> PaymentRequest:
-        """Return a request to start the payment; override to add what is needed."""
-        return PaymentRequest(
-            key="8d1f0a5e-63b1-4b0c-9c6a-0d7f5b1e2a3c",
-            merchant_reference="MP-CONTRACT-1",
-            order_id="1001",
-            amount=self.amount,
-            return_url="https://shop.example/payments/return/signed/",
-            status_url="https://shop.example/payments/status/signed/",
-            description="Order 1001",
-            buyer=Buyer(name="Canary Buyer", email="canary@buyer.example"),
-            locale="en",
-        )
-
-    def query(self) -> PaymentQuery:
-        """Return the question about the payment of `payment_request`."""
-        return PaymentQuery(
-            merchant_reference="MP-CONTRACT-1",
-            provider_reference="",
-            amount=self.amount,
-            locale="en",
-        )
+    def webhook_at(self, secret: str, moment: datetime) -> IncomingRequest:
+        """Return the message of `webhook` as it was signed at ``moment``."""
+        raise NotImplementedError
 
     # Fixtures -----------------------------------------------------------------------
 
@@ -447,14 +612,36 @@ class ProviderContract:
 
     # The line -----------------------------------------------------------------------
 
-    def test_without_a_connection_nothing_happened(self) -> None:
-        provider = self.build(base_url=unused_url())
-        for call in self._verbs(provider).values():
-            with pytest.raises(ProviderUnavailable):
-                call()
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """A test that names a ``verb`` runs with each one the provider declares."""
+        if "verb" in metafunc.fixturenames:
+            declared = self.provider_class.capabilities
+            can = [
+                CAPABILITY_METHODS[item]
+                for item in CAPABILITY_METHODS
+                if item in declared
+            ]
+            metafunc.parametrize("verb", [START, *can])
+
+    def test_without_a_connection_nothing_happened(self, verb: str) -> None:
+        call = self._verb(self.build(base_url=unused_url()), verb)
+        with pytest.raises(ProviderUnavailable):
+            call()
+
+    def test_a_repeated_write_can_be_recognized(
+        self, provider: Provider, server: LocalServer, verb: str
+    ) -> None:
+        call = self._verb(provider, verb)
+        if self._is_read(verb):
+            pytest.skip(f"{verb} changes nothing at {provider.display_name}")
+        if verb in self.nameless:
+            pytest.skip(f"{provider.display_name}: {self.nameless[verb]}")
+        self._dry_run(call)
+        sent = [item for item in server.calls if item.method != "GET"][-1]
+        wire = unquote(f"{sent.path} {dict(sent.headers)} {sent.body.decode()}")
+        assert any(name in wire for name in self.names(verb))
 
     @pytest.mark.parametrize("fault", FAULTS)
-    @pytest.mark.parametrize("verb", ["start", "fetch"])
     def test_a_fault_of_the_line_is_the_right_error_and_keeps_secrets(
         self,
         provider: Provider,
@@ -464,22 +651,30 @@ class ProviderContract:
         fault: str,
     ) -> None:
         caplog.set_level(logging.DEBUG)
-        verbs = self._verbs(provider)
-        if verb not in verbs:
-            pytest.skip(f"{self.provider_class.display_name} has no inquiry")
+        call = self._verb(provider, verb)
         reply, error_of_read, error_of_write = FAULTS[fault]
-        server.reply = lambda call: reply
-        is_read = verb == "fetch" or self.start_is_read
-        with pytest.raises(ProviderError) as caught:
-            verbs[verb]()
-        error = caught.value
-        assert type(error) is (error_of_read if is_read else error_of_write)
-        assert error.provider == "cards_eu"
-        assert error.operation
-        assert pickle.loads(pickle.dumps(error)).args == error.args  # noqa: S301
-        text = f"{error} {error!r} {error.__cause__!r} {caplog.text}"
-        for secret in (*self._secrets(), self.payment_request().buyer.email):
-            assert secret not in text
+        self._dry_run(call)
+        # Whatever a verb asks before it acts is answered well until its turn comes.
+        for number, sent in enumerate(list(server.calls)):
+            is_read = self._is_read(verb) or sent.method == "GET"
+            server.reply = self._well_until(number, reply)
+            with pytest.raises(ProviderError) as caught:
+                call()
+            error = caught.value
+            assert type(error) is (error_of_read if is_read else error_of_write)
+            assert error.provider == "cards_eu"
+            assert error.operation
+            assert pickle.loads(pickle.dumps(error)).args == error.args  # noqa: S301
+            ours = [
+                record.getMessage()
+                for record in caplog.records
+                if record.name.startswith("django_multipay")
+            ]
+            told = unquote(f"{error} {error!r} {error.__cause__!r} {ours}")
+            # urllib3 logs paths at level DEBUG, and a token may be a part of one.
+            assert self.token_reference() not in told
+            for secret in (*self._secrets(), *self._personal_data()):
+                assert secret not in told + unquote(caplog.text)
 
     # Amounts ------------------------------------------------------------------------
 
@@ -546,6 +741,23 @@ class ProviderContract:
         )
         provider.verify_webhook(self.webhook(self.webhook_secret))
 
+    @pytest.mark.parametrize("direction", [-1, 1], ids=["too old", "from the future"])
+    def test_a_message_out_of_its_time_is_refused(
+        self, provider: Provider, direction: int
+    ) -> None:
+        self._needs_signatures()
+        tolerance = self.webhook_tolerance
+        if tolerance is None:
+            pytest.skip(
+                f"messages of {provider.display_name} do not say when they left"
+            )
+        now, margin = datetime.now(UTC), timedelta(seconds=30)
+        just_in_time = now + direction * (tolerance - margin)
+        provider.verify_webhook(self.webhook_at(self.webhook_secret, just_in_time))
+        out_of_time = now + direction * (tolerance + margin)
+        with pytest.raises(WebhookError):
+            provider.verify_webhook(self.webhook_at(self.webhook_secret, out_of_time))
+
     @pytest.mark.parametrize("name", GARBAGE)
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_garbage_is_refused_without_a_call(
@@ -578,13 +790,27 @@ class ProviderContract:
 
     # Shortcuts ----------------------------------------------------------------------
 
-    def _verbs(self, provider: Provider) -> dict[str, Callable[[], object]]:
-        verbs: dict[str, Callable[[], object]] = {
-            "start": lambda: provider.start_payment(self.payment_request())
-        }
-        if Capability.FETCH in provider.capabilities:
-            verbs["fetch"] = lambda: provider.fetch_payment(self.query())
-        return verbs
+    def _verb(self, provider: Provider, verb: str) -> Callable[[], object]:
+        """Return the call of ``verb`` with its example."""
+        return lambda: getattr(provider, verb)(self.message(verb))
+
+    def _dry_run(self, call: Callable[[], object]) -> None:
+        """Let the server see what ``call`` sends, whatever comes of it."""
+        with contextlib.suppress(ProviderError):
+            call()
+
+    def _well_until(self, number: int, reply: Reply) -> Callable[[Call], Reply]:
+        """Answer so many calls well, and all that follow with ``reply``."""
+        left = [self.reply] * number
+        return lambda call: left.pop()(call) if left else reply
+
+    def _is_read(self, verb: str) -> bool:
+        is_start = verb in {START, "start_plan"}
+        return verb in self.reads or (is_start and self.start_is_read)
+
+    def _personal_data(self) -> list[str]:
+        buyer = self.payment_request().buyer
+        return [buyer.name, buyer.email]
 
     def _secret_options(self) -> list[str]:
         hints = get_type_hints(self.provider_class.options_class)
@@ -599,7 +825,8 @@ class ProviderContract:
 
     def _needs(self, capability: Capability) -> None:
         if capability not in self.provider_class.capabilities:
-            pytest.skip(f"{self.provider_class.display_name} cannot {capability}")
+            words = capability.value.replace("_", " ")
+            pytest.skip(f"{self.provider_class.display_name} cannot {words}")
 
     def _needs_signatures(self) -> None:
         if self.provider_class.webhook_trust not in {

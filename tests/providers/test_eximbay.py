@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -22,6 +23,7 @@ from django_multipay.enums import (
     DeclineCode,
     PaymentStatus,
     PlanStatus,
+    RefundStatus,
     WebhookOutcome,
 )
 from django_multipay.exceptions import (
@@ -29,35 +31,50 @@ from django_multipay.exceptions import (
     InvalidAmount,
     InvalidOperation,
     MalformedWebhook,
+    OutcomeUnknown,
+    ProviderError,
     ProviderUnavailable,
     RequestRejected,
     SignatureMismatch,
     UnexpectedAnswer,
+    WebhookError,
 )
 from django_multipay.messages import (
     Address,
+    BankAccount,
     Buyer,
+    CaptureRequest,
+    ConfirmRequest,
     Decline,
     IncomingRequest,
     LineItem,
     PaymentQuery,
     PaymentRequest,
     PaymentSnapshot,
+    PlanCancelRequest,
+    PlanChangeRequest,
     PlanSnapshot,
     PlanTerms,
     ProviderEvent,
     ProviderScript,
+    RefundRequest,
+    RefundSnapshot,
+    SettleRequest,
+    TokenChargeRequest,
     TokenSnapshot,
+    VoidRequest,
 )
 from django_multipay.providers.eximbay import EximbayProvider
 from django_multipay.redaction import storable
 from django_multipay.testing.plugin import Sandbox
 from django_multipay.testing.provider_contract import (
+    FAULTS,
     Call,
     LocalServer,
     ProviderContract,
     Reply,
 )
+from django_multipay.testing.sandbox_contract import SandboxContract
 
 MID = "1849705C64"
 # Both are printed in public: the key in Eximbay's documentation, the secret of the
@@ -113,7 +130,8 @@ def working_reply(call: Call) -> Reply:
 
 class TestContract(ProviderContract):
     provider_class = EximbayProvider
-    options = OPTIONS | {"secret_key": SECRET}
+    # A charge of a saved card needs a link for its goods.
+    options = OPTIONS | {"secret_key": SECRET, "shop_url": "https://shop.example/"}
     start_is_read = True
     webhook_secret = SECRET
     webhook_secret_option = "secret_key"
@@ -147,7 +165,7 @@ class TestContract(ProviderContract):
 class TestContractWithoutTheOlderSecret(TestContract):
     """The same, where only Eximbay itself can check a message."""
 
-    options = OPTIONS
+    options = OPTIONS | {"shop_url": "https://shop.example/"}
     webhook_secret_option = ""
 
 
@@ -280,7 +298,6 @@ def test_every_object_of_the_reference_can_be_sent(sent):
             provider_data={
                 "multi_payment_method": ["P000", "P001"],
                 "param1": "first",
-                "param2": "second",
                 "tax": {
                     "receipt_status": "Y",
                     "amount_tax_free": "0",
@@ -336,7 +353,8 @@ FULL_BODY = {
         "amount_vat": "2.39",
         "amount_service_fee": "0",
     },
-    "other_param": {"param1": "first", "param2": "second"},
+    # The second one is ours: it tells a plan's first payment from later ones.
+    "other_param": {"param1": "first", "param2": "MP-7"},
     "product": [
         {
             "name": "Coffee",
@@ -841,6 +859,57 @@ def test_the_inquiry_asks_for_the_order(provider, server):
     }
 
 
+def test_a_transaction_is_asked_for_where_the_order_is_not_found(provider, server):
+    """The keys are those of the reference's example."""
+    transaction = "1849705C6420220902000010"
+
+    def reply(call: Call) -> Reply:
+        is_order = call.json["key_field"] == "order_id"
+        return Reply(json={"rescode": "Q004"} if is_order else RETRIEVE_ANSWER)
+
+    server.reply = reply
+    snapshot = provider.fetch_payment(query(transaction_reference=transaction))
+    assert snapshot.status is PaymentStatus.AUTHORIZED
+    assert server.calls[1].json == {
+        "mid": "1849705C64",
+        "key_field": "transaction_id",
+        "payment": {
+            "order_id": "MP-7",
+            "currency": "USD",
+            "amount": "26.30",
+            "transaction_id": transaction,
+            "lang": "KR",
+        },
+    }
+
+
+def test_another_transaction_of_the_order_is_not_hidden(provider, server):
+    server.reply = lambda call: Reply(json=RETRIEVE_ANSWER)
+    snapshot = provider.fetch_payment(query(transaction_reference="1849705C64OTHER"))
+    assert snapshot.provider_reference == "1849705C6420220902000010"
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("balance", "status"),
+    [
+        ("1.00", PaymentStatus.AUTHORIZED),
+        ("0.40", PaymentStatus.AUTHORIZED),
+        ("0.00", PaymentStatus.CANCELED),
+        ("0", PaymentStatus.CANCELED),
+        ("", PaymentStatus.AUTHORIZED),
+        (None, PaymentStatus.AUTHORIZED),
+    ],
+)
+def test_an_authorization_of_which_nothing_is_left_was_released(
+    provider, server, balance, status
+):
+    snapshot = retrieved(server, provider, status="AUTH", amount="1", balance=balance)
+    assert snapshot.status is status
+    assert snapshot.provider_reference
+    assert snapshot.captured is None
+
+
 def test_the_references_own_answer_is_an_authorization(provider, server):
     server.reply = lambda call: Reply(json=RETRIEVE_ANSWER)
     assert provider.fetch_payment(query()) == PaymentSnapshot(
@@ -967,6 +1036,1323 @@ def test_a_number_in_the_answer_is_read_like_text(provider, server):
     snapshot = provider.fetch_payment(query())
     assert (snapshot.amount, snapshot.refunded) == (usd("26.30"), usd("0.30"))
     assert (snapshot.account, snapshot.merchant_reference) == ("7", None)
+
+
+# Calls that change something ----------------------------------------------------------
+
+ORDER = "20220902101716"
+TRANSACTION = "1849705C6420220922000016"
+TOKEN = "T0000000000000000001"
+PLAN = "R0000000000000000001"
+
+
+def asked(**changes: Any) -> PaymentQuery:
+    values: dict[str, Any] = {
+        "merchant_reference": ORDER,
+        "provider_reference": TRANSACTION,
+        "transaction_reference": TRANSACTION,
+        "amount": usd("1"),
+        "locale": "en",
+    }
+    return PaymentQuery(**values | changes)
+
+
+def refund(**changes: Any) -> RefundRequest:
+    values: dict[str, Any] = {
+        "key": "k-1",
+        "query": asked(),
+        "merchant_reference": "MP-R-1",
+        "amount": usd("1"),
+        "refundable": usd("1"),
+        "reason": "change of mind",
+    }
+    return RefundRequest(**values | changes)
+
+
+def charge(**changes: Any) -> TokenChargeRequest:
+    values: dict[str, Any] = {
+        "key": "k-1",
+        "merchant_reference": ORDER,
+        "token": TOKEN,
+        "amount": usd("1"),
+        "buyer": Buyer(name="eximbay", email="test@eximbay.com"),
+        "locale": "en",
+    }
+    return TokenChargeRequest(**values | changes)
+
+
+CONFIRM = ConfirmRequest(key="k-1", query=asked(), authentication_reference="A" * 24)
+CAPTURE = CaptureRequest(key="k-1", query=asked(), amount=usd("1"))
+VOID = VoidRequest(key="0123456789abcdef0123456789abcdef", query=asked())
+SETTLE = SettleRequest(key="k-1", query=asked())
+CHANGE = PlanChangeRequest(key="k-1", provider_reference=PLAN, amount=usd("10.50"))
+CANCEL = PlanCancelRequest(key="k-1", provider_reference=PLAN)
+
+LINKED = LineItem(
+    name="Order 1001", unit_price=usd("1"), url="https://shop.example/1001/"
+)
+
+PAYMENT_WRITES: dict[str, Callable[[EximbayProvider], Any]] = {
+    "confirm": lambda provider: provider.confirm_payment(CONFIRM),
+    "capture": lambda provider: provider.capture_payment(CAPTURE),
+    "void": lambda provider: provider.void_payment(VOID),
+    "refund": lambda provider: provider.refund_payment(refund()),
+    "rebill": lambda provider: provider.charge_token(charge()),
+}
+"""Writes whose outcome an inquiry can tell."""
+
+OTHER_WRITES: dict[str, Callable[[EximbayProvider], Any]] = {
+    "settle": lambda provider: provider.settle_payment(SETTLE),
+    "delete token": lambda provider: provider.delete_token(TOKEN),
+    "change plan": lambda provider: provider.change_plan(CHANGE),
+    "cancel plan": lambda provider: provider.cancel_plan(CANCEL),
+}
+
+WRITES = PAYMENT_WRITES | OTHER_WRITES
+
+JSON = "application/json"
+JSON_IN_UTF8 = "application/json; charset=UTF-8"
+
+EXAMPLES: dict[str, tuple[Callable[[EximbayProvider], Any], str, str, str, Any]] = {
+    "confirm": (
+        lambda provider: provider.confirm_payment(
+            replace(CONFIRM, authentication_reference="20220902101716")
+        ),
+        "POST",
+        "/v1/payments/confirm",
+        JSON,
+        {
+            "transaction_type": "PAYMENT_PA",
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+                "payer_auth_id": "20220902101716",
+                "lang": "EN",
+            },
+        },
+    ),
+    "confirm, reserve only": (
+        lambda provider: provider.confirm_payment(replace(CONFIRM, capture=False)),
+        "POST",
+        "/v1/payments/confirm",
+        JSON,
+        {
+            "transaction_type": "AUTHORIZE_PA",
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+                "payer_auth_id": "A" * 24,
+                "lang": "EN",
+            },
+        },
+    ),
+    "cancel": (
+        lambda provider: provider.refund_payment(
+            refund(
+                query=asked(merchant_reference="20220829170258"),
+                merchant_reference="1849705C64",
+            )
+        ),
+        "POST",
+        f"/v1/payments/{TRANSACTION}/cancel",
+        JSON,
+        {
+            "mid": "1849705C64",
+            "refund": {
+                "refund_type": "F",
+                "refund_amount": "1.00",
+                "refund_id": "1849705C64",
+                "reason": "change of mind",
+            },
+            "payment": {
+                "order_id": "20220829170258",
+                "currency": "USD",
+                "amount": "1.00",
+                "balance": "1.00",
+                "lang": "EN",
+            },
+        },
+    ),
+    "cancel of an authorization": (
+        lambda provider: provider.void_payment(VOID),
+        "POST",
+        f"/v1/payments/{TRANSACTION}/cancel",
+        JSON,
+        {
+            "mid": "1849705C64",
+            "refund": {
+                "refund_type": "F",
+                "refund_amount": "1.00",
+                # Ids of at most 30 characters: no length is published.
+                "refund_id": "0123456789abcdef0123456789abcd",
+                "reason": "void",
+            },
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+                "balance": "1.00",
+                "lang": "EN",
+            },
+        },
+    ),
+    "capture": (
+        lambda provider: provider.capture_payment(CAPTURE),
+        "POST",
+        f"/v1/payments/{TRANSACTION}/capture",
+        JSON,
+        {
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+                "lang": "EN",
+            },
+        },
+    ),
+    "settle": (
+        lambda provider: provider.settle_payment(SETTLE),
+        "POST",
+        f"/v1/payments/{TRANSACTION}/settle",
+        JSON,
+        {
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+            },
+        },
+    ),
+    # Its example leaves out lang and buyer, which its table calls mandatory.
+    "rebill": (
+        lambda provider: provider.charge_token(charge(items=[LINKED])),
+        "POST",
+        f"/v1/payments/tokenbilling/{TOKEN}/rebill",
+        JSON,
+        {
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1.00",
+                "lang": "EN",
+            },
+            "merchant": {"mid": "1849705C64"},
+            "buyer": {"name": "eximbay", "email": "test@eximbay.com"},
+            "product": [
+                {
+                    "name": "Order 1001",
+                    "quantity": "1",
+                    "unit_price": "1.00",
+                    "link": "https://shop.example/1001/",
+                }
+            ],
+        },
+    ),
+    "token, delete": (
+        lambda provider: provider.delete_token(TOKEN),
+        "POST",
+        f"/v1/payments/tokenbilling/{TOKEN}/delete",
+        JSON_IN_UTF8,
+        {},
+    ),
+    "token, card": (
+        lambda provider: provider.inspect_token(TOKEN),
+        "GET",
+        f"/v1/payments/tokenbilling/{TOKEN}",
+        JSON_IN_UTF8,
+        {},
+    ),
+    "recurring, delete": (
+        lambda provider: provider.cancel_plan(CANCEL),
+        "POST",
+        f"/v1/payments/recurring/{PLAN}/delete",
+        JSON_IN_UTF8,
+        {},
+    ),
+    "recurring, adjust": (
+        lambda provider: provider.change_plan(CHANGE),
+        "POST",
+        f"/v1/payments/recurring/{PLAN}/adjust",
+        JSON_IN_UTF8,
+        {"adjust_amount": "10.50"},
+    ),
+}
+
+
+def answer_to(call: Call) -> Reply:
+    """A success of every write, with the one field that some cannot do without."""
+    payment = {"transaction_id": TRANSACTION}
+    return Reply(json={"rescode": "0000", "resmsg": "Success.", "payment": payment})
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_call_is_the_example_of_the_reference(provider, server, name):
+    perform, method, path, content_type, body = EXAMPLES[name]
+    server.reply = answer_to
+    perform(provider)
+    (call,) = server.calls
+    assert (call.method, call.path) == (method, path)
+    assert call.headers["content-type"] == content_type
+    assert call.headers["authorization"] == (
+        "Basic dGVzdF8xODQ5NzA1QzY0MkMyMTdFMEIyRDo="
+    )
+    assert call.json == body
+
+
+def answers(server: LocalServer, write: Any, inquiry: Any = None) -> None:
+    """Let every write be answered by one reply, every inquiry by another."""
+    first, second = (
+        reply if isinstance(reply, Reply) else Reply(json=reply)
+        for reply in (write, inquiry or {"rescode": "Q004", "resmsg": "No Transaction"})
+    )
+    server.reply = lambda call: second if call.path.endswith("/retrieve") else first
+
+
+def inquiry(**payment: Any) -> dict[str, Any]:
+    """The answer of an inquiry about the order of these tests."""
+    fields = {
+        "order_id": ORDER,
+        "currency": "USD",
+        "amount": "1.00",
+        "transaction_id": TRANSACTION,
+        "status": "SALE",
+        "balance": "1.00",
+    }
+    return {"rescode": "0000", "mid": MID, "payment": fields | payment}
+
+
+REFUSED = {"rescode": "8327", "resmsg": "over the limit of buyer@shop.example"}
+
+
+# A lost or doubtful answer to a write -------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_without_a_usable_answer_may_have_happened(
+    provider, server, caplog, name, fault
+):
+    caplog.set_level(logging.DEBUG)
+    reply, _, error_of_write = FAULTS[fault]
+    server.reply = lambda call: reply
+    with pytest.raises(ProviderError) as caught:
+        WRITES[name](provider)
+    assert type(caught.value) is error_of_write
+    assert len(server.calls) == 1
+    text = f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {caplog.text}"
+    assert API_KEY not in text
+    assert "test@eximbay.com" not in text
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *({"rescode": code} for code in ("EE00", "EE99", "EEEE", "EM00", "EX1000")),
+        Reply(status=500, json={"rescode": "EM00"}),
+        Reply(status=500, json={"rescode": "0000"}),
+        Reply(status=400, json={"rescode": "0000"}),
+        {"resmsg": "no rescode"},
+        {"rescode": None},
+    ],
+)
+def test_trouble_inside_eximbay_does_not_say_that_nothing_happened(
+    provider, server, name, reply
+):
+    answers(server, reply)
+    with pytest.raises(OutcomeUnknown):
+        WRITES[name](provider)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("EC1000", CredentialsRejected),
+        ("EC1001", RequestRejected),
+        ("EC1002", RequestRejected),
+        ("EC1003", RequestRejected),
+    ],
+)
+def test_what_was_refused_at_the_door_did_not_happen(
+    provider, server, name, code, error
+):
+    answers(server, {"rescode": code, "resmsg": "x"})
+    with pytest.raises(error) as caught:
+        WRITES[name](provider)
+    assert type(caught.value) is error
+    assert caught.value.code == code
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_wrong_parameter_is_our_mistake(provider, server, name):
+    answers(server, {"rescode": "EC00", "resmsg": "amount"})
+    with pytest.raises(RequestRejected) as caught:
+        WRITES[name](provider)
+    assert caught.value.code == "EC00"
+
+
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [
+        ("confirm", inquiry()),
+        ("confirm", inquiry(status="AUTH")),
+        ("confirm", inquiry(status="Registered")),
+        ("capture", inquiry()),
+        ("void", inquiry(status="AUTH", balance="0.00")),
+        ("rebill", inquiry()),
+    ],
+)
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"rescode": "EC00", "resmsg": "order_id"},
+        {"rescode": "9999", "errcode": "DUPLICATE_TRANSACTION"},
+        {"rescode": "9999", "errcode": "TRANSACTION_ALREADY_CAPTURED"},
+        REFUSED,
+    ],
+)
+def test_the_refusal_of_a_second_call_is_the_success_of_the_first(
+    provider, server, name, now, refusal
+):
+    """Order and refund ids work once, and nobody published what a reuse is told."""
+    answers(server, refusal, now)
+    snapshot = PAYMENT_WRITES[name](provider)
+    assert snapshot == provider.fetch_payment(asked())
+    assert snapshot.decline is None
+
+
+def test_a_second_refund_is_never_called_a_failure(provider, server):
+    for balance in ("0.00", "0.40"):
+        answers(server, REFUSED, inquiry(balance=balance))
+        with pytest.raises(OutcomeUnknown):
+            provider.refund_payment(refund())
+
+
+@pytest.mark.parametrize("name", PAYMENT_WRITES)
+@pytest.mark.parametrize(
+    "inquiry",
+    [Reply(is_lost=True), Reply(status=503), {"rescode": "EM00"}, {"rescode": "EC00"}],
+)
+def test_a_refusal_nobody_can_check_is_no_refusal(provider, server, name, inquiry):
+    answers(server, REFUSED, inquiry)
+    with pytest.raises(OutcomeUnknown) as caught:
+        PAYMENT_WRITES[name](provider)
+    assert caught.value.code == "8327"
+    assert "buyer@shop.example" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PAYMENT_WRITES)
+@pytest.mark.parametrize(
+    "errcode",
+    [
+        "ALREADY_VOID_CAPTURED_TRANSACTION",
+        "DUPLICATE_TRANSACTION",
+        "DUPLICATION_DECLINE",
+        "TEMPORARY_ERROR",
+        "TRANSACTION_ALREADY_CANCELED",
+        "TRANSACTION_ALREADY_CAPTURED",
+        "TRANSACTION_ALREADY_CAPTURED_OR_CANCELED",
+    ],
+)
+def test_a_doubtful_refusal_is_no_refusal_even_if_the_inquiry_knows_nothing(
+    provider, server, name, errcode
+):
+    answers(server, {"rescode": "9999", "errcode": errcode, "resmsg": "x"})
+    with pytest.raises(OutcomeUnknown) as caught:
+        PAYMENT_WRITES[name](provider)
+    assert caught.value.code == "9999"
+    assert f": {errcode}: x (code" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["capture", "void", *OTHER_WRITES])
+def test_a_refusal_of_what_is_no_charge_is_an_error(provider, server, name):
+    """The authorization, the card, the plan live on; nothing of them has failed."""
+    answers(server, REFUSED, inquiry(status="AUTH"))
+    with pytest.raises(RequestRejected) as caught:
+        WRITES[name](provider)
+    assert caught.value.code == "8327"
+    assert "over the limit of ***" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["confirm", "capture", "void", "refund", "settle", "rebill"]
+)
+def test_an_answer_whose_amount_nobody_can_read_is_an_unknown_outcome(
+    provider, server, name
+):
+    payment = {"transaction_id": TRANSACTION, "amount": "one", "balance": "much"}
+    answers(server, {"rescode": "0000", "payment": payment})
+    with pytest.raises(OutcomeUnknown):
+        WRITES[name](provider)
+
+
+# confirm and rebill -------------------------------------------------------------------
+
+CONFIRM_ANSWER: dict[str, Any] = {
+    "rescode": "0000",
+    "resmsg": "Success",
+    "mid": "1849705C64",
+    "payment": {
+        "order_id": ORDER,
+        "currency": "USD",
+        "amount": "1",
+        "email": "test@eximbay.com",
+        "transaction_id": TRANSACTION,
+        "auth_code": "485760",
+        "transaction_date": "20220902101749",
+        "access_country": "KR",
+        "payment_method": "P101",
+        "pay_to": "EXIMBAY.COM",
+        "base_currency": "USD",
+        "base_amount": "1.00",
+        "base_rate": "1.000000",
+        "dcc_rate": "1.000000",
+        "card_number": "4111111111111111",
+        "expiry_date": "2912",
+    },
+    "foreign": {
+        "foreign_currency": "USD",
+        "foreign_amount": "1.00",
+        "foreign_rate": "1",
+    },
+    "card_info": {
+        "card_holder": "HONG GIL DONG",
+        "card_number1": "4111",
+        "card_number4": "1111",
+    },
+    "cash_receipt": {
+        "use_flag": "Y",
+        "cash_receipt_type": "1",
+        "customer_information_type": "phone",
+        "customer_information": "01000000000",
+    },
+    "ship_to": {"street1": "1 Main Street", "first_name": "Jane"},
+    "dm": {"dm_decision": "ACCEPT", "dm_reject": "", "dm_review": ""},
+    "other_param": {"param1": "x"},
+}
+
+
+def test_a_confirmed_payment_is_paid(provider, server):
+    answers(server, CONFIRM_ANSWER)
+    snapshot = provider.confirm_payment(CONFIRM)
+    assert snapshot == PaymentSnapshot(
+        status=PaymentStatus.PAID,
+        provider_reference=TRANSACTION,
+        merchant_reference=ORDER,
+        account=MID,
+        amount=usd("1"),
+        captured=usd("1"),
+        method="P101",
+        details={
+            "access_country": "KR",
+            "auth_code": "485760",
+            "base_amount": "1.00",
+            "base_currency": "USD",
+            "base_rate": "1.000000",
+            "card_last4": "1111",
+            "cash_receipt_type": "1",
+            "dcc_rate": "1.000000",
+            "dm_decision": "ACCEPT",
+            "foreign_amount": "1.00",
+            "foreign_currency": "USD",
+            "foreign_rate": "1",
+            "has_cash_receipt": "Y",
+            "payment_method_name": "VISA",
+        },
+        occurred_at=datetime(2022, 9, 2, 10, 17, 49, tzinfo=KST),
+    )
+    for private in ("HONG", "test@eximbay", "4111", "2912", "0100000", "Main"):
+        assert private not in repr(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("capture", "word", "status"),
+    [
+        (True, None, PaymentStatus.PAID),
+        (False, None, PaymentStatus.AUTHORIZED),
+        (True, "Sale", PaymentStatus.PAID),
+        (True, "Registered", PaymentStatus.AWAITING_FUNDS),
+        (False, "AUTH", PaymentStatus.AUTHORIZED),
+        (True, "NONE", PaymentStatus.PENDING),
+        (True, "SOLD", PaymentStatus.PENDING),
+    ],
+)
+def test_a_confirmation_means_what_was_asked_or_said(
+    provider, server, capture, word, status
+):
+    payment = CONFIRM_ANSWER["payment"] | ({"status": word} if word else {})
+    answers(server, CONFIRM_ANSWER | {"payment": payment})
+    snapshot = provider.confirm_payment(replace(CONFIRM, capture=capture))
+    assert snapshot.status is status
+    assert (snapshot.captured == usd("1")) == (status is PaymentStatus.PAID)
+
+
+@pytest.mark.parametrize("decision", ["REVIEW", "REJECT", "ERROR"])
+@pytest.mark.parametrize("name", ["confirm", "rebill"])
+def test_a_charge_under_review_waits_for_a_person(provider, server, name, decision):
+    answers(server, CONFIRM_ANSWER | {"dm": {"dm_decision": decision}})
+    assert PAYMENT_WRITES[name](provider).needs_review
+
+
+@pytest.mark.parametrize("name", ["confirm", "rebill"])
+def test_a_success_without_a_transaction_must_be_asked_for(provider, server, name):
+    """As in the reference's own example of ``confirm``."""
+    answers(server, {"rescode": "0000", "resmsg": "Success", "mid": MID})
+    with pytest.raises(OutcomeUnknown, match="no transaction"):
+        PAYMENT_WRITES[name](provider)
+
+
+@pytest.mark.parametrize("name", ["confirm", "rebill"])
+@pytest.mark.parametrize("blanks", [{}, {"order_id": "", "currency": "", "amount": ""}])
+def test_what_a_success_leaves_out_is_what_was_asked(provider, server, name, blanks):
+    payment = blanks | {"transaction_id": TRANSACTION}
+    answers(server, {"rescode": "0000", "mid": "", "payment": payment})
+    snapshot = PAYMENT_WRITES[name](provider)
+    assert snapshot == PaymentSnapshot(
+        status=PaymentStatus.PAID,
+        provider_reference=TRANSACTION,
+        merchant_reference=ORDER,
+        account=MID,
+        amount=usd("1"),
+        captured=usd("1"),
+    )
+
+
+@pytest.mark.parametrize("name", ["confirm", "rebill"])
+@pytest.mark.parametrize(
+    "other", [{"mid": "OTHER70564"}, {"payment": {"order_id": "MP-8", "amount": "2"}}]
+)
+def test_what_a_success_says_otherwise_is_passed_on_for_comparison(
+    provider, server, name, other
+):
+    payment = {"transaction_id": TRANSACTION} | other.get("payment", {})
+    answers(server, {"rescode": "0000", **other, "payment": payment})
+    snapshot = PAYMENT_WRITES[name](provider)
+    assert (snapshot.account, snapshot.merchant_reference, snapshot.amount) in {
+        ("OTHER70564", ORDER, usd("1")),
+        (MID, "MP-8", usd("2")),
+    }
+
+
+@pytest.mark.parametrize("name", ["confirm", "rebill"])
+@pytest.mark.parametrize(
+    ("answer", "decline"),
+    [
+        (
+            REFUSED,
+            Decline(
+                code=DeclineCode.GENERIC,
+                provider_code="8327",
+                message="over the limit of ***",
+            ),
+        ),
+        (
+            {"rescode": "8327", "errcode": "INSUFFICIENT_FUNDS", "resmsg": "no"},
+            Decline(
+                code=DeclineCode.INSUFFICIENT_FUNDS,
+                provider_code="INSUFFICIENT_FUNDS",
+                message="no",
+            ),
+        ),
+        (
+            {"rescode": "DP00", "resmsg": "DmPlus", "dm": {"dm_decision": "REJECT"}},
+            Decline(
+                code=DeclineCode.SUSPECTED_FRAUD,
+                provider_code="DP00",
+                message="DmPlus",
+            ),
+        ),
+    ],
+)
+def test_a_declined_charge_is_a_failed_payment(provider, server, name, answer, decline):
+    answers(server, answer)
+    snapshot = PAYMENT_WRITES[name](provider)
+    assert snapshot.status is PaymentStatus.FAILED
+    assert snapshot.decline == decline
+    assert not snapshot.needs_review
+    assert (snapshot.account, snapshot.merchant_reference, snapshot.amount) == (
+        MID,
+        ORDER,
+        usd("1"),
+    )
+    assert snapshot.captured is None
+    # Asked once more, by the order: a decline moves no money, or it was none.
+    assert [call.json.get("key_field") for call in server.calls][1] == "order_id"
+
+
+def test_the_answer_to_rebill_printed_in_the_reference(provider, server):
+    """Placeholders and all; it lacks mid, buyer and errcode."""
+    answers(
+        server,
+        {
+            "rescode": "0000",
+            "resmsg": "Success.",
+            "payment": {
+                "order_id": "20220902101716",
+                "currency": "USD",
+                "amount": "1",
+                "transaction_id": "EN",
+                "auth_code": "EN",
+                "transaction_date": "EN",
+                "access_country": "EN",
+                "payment_method": "EN",
+                "pay_to": "EN",
+                "lang": "EN",
+                "payment_method_name": "EN",
+            },
+            "card_info": {
+                "card_holder": "HONG GIL DONG",
+                "card_number1": "4111",
+                "card_number4": "1111",
+            },
+            "token_id": TOKEN,
+        },
+    )
+    assert provider.charge_token(charge()) == PaymentSnapshot(
+        status=PaymentStatus.PAID,
+        provider_reference="EN",
+        merchant_reference="20220902101716",
+        account=MID,
+        amount=usd("1"),
+        captured=usd("1"),
+        method="EN",
+        details={"access_country": "EN", "auth_code": "EN", "card_last4": "1111"},
+    )
+
+
+def test_a_charge_of_a_saved_card_carries_goods_and_buyer(build, server):
+    server.reply = answer_to
+    provider = build(shop="Shop of Hong", shop_url="https://shop.example/")
+    provider.charge_token(
+        charge(
+            amount=usd("26.30"),
+            locale="ko",
+            buyer=Buyer(
+                name="Hong",
+                email="buyer@shop.example",
+                phone="+82-10-0000-0000",
+                address=Address(city="Seoul", country="KR"),
+            ),
+            items=[
+                LineItem(
+                    name="Coffee",
+                    quantity=2,
+                    unit_price=usd("10.00"),
+                    url="https://shop.example/coffee/",
+                ),
+                LineItem(name="Filter", unit_price=usd("5.10")),
+                LineItem(name="Shipping", unit_price=usd("1.20"), is_surcharge=True),
+            ],
+        )
+    )
+    assert server.calls[0].json == {
+        "payment": {
+            "order_id": "20220902101716",
+            "currency": "USD",
+            "amount": "26.30",
+            "lang": "KR",
+        },
+        "merchant": {"mid": "1849705C64", "shop": "Shop of Hong"},
+        "buyer": {
+            "name": "Hong",
+            "phone_number": "+82-10-0000-0000",
+            "email": "buyer@shop.example",
+        },
+        "product": [
+            {
+                "name": "Coffee",
+                "quantity": "2",
+                "unit_price": "10.00",
+                "link": "https://shop.example/coffee/",
+            },
+            {
+                "name": "Filter",
+                "quantity": "1",
+                "unit_price": "5.10",
+                "link": "https://shop.example/",
+            },
+        ],
+        "surcharge": [{"name": "Shipping", "quantity": "1", "unit_price": "1.20"}],
+        "bill_to": {"city": "Seoul", "country": "KR"},
+    }
+
+
+# capture, cancel, settle --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", ["allowed_pvoid", "partially_cancelable"])
+def test_the_answer_to_capture_printed_in_the_reference(provider, server, spelling):
+    answers(
+        server,
+        {
+            "rescode": "0000",
+            "resmsg": "Success.",
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220922114007",
+                "currency": "USD",
+                "amount": "1",
+                "transaction_id": "1849705C6420220922000016",
+                "captured_date": "20220922114212",
+                spelling: "Y",
+            },
+        },
+    )
+    assert provider.capture_payment(CAPTURE) == PaymentSnapshot(
+        status=PaymentStatus.PAID,
+        provider_reference="1849705C6420220922000016",
+        merchant_reference="20220922114007",
+        account=MID,
+        amount=usd("1"),
+        captured=usd("1"),
+        details={"partially_cancelable": "Y"},
+        occurred_at=datetime(2022, 9, 22, 11, 42, 12, tzinfo=KST),
+    )
+
+
+def test_the_answer_to_settle_printed_in_the_reference(provider, server):
+    answers(
+        server,
+        {
+            "rescode": "0000",
+            "resmsg": "Success.",
+            "mid": "1849705C64",
+            "payment": {
+                "order_id": "20220922114007",
+                "currency": "USD",
+                "amount": "1",
+                "transaction_id": "1849705C6420220922000016",
+                "settled_date": "20220922114212",
+            },
+        },
+    )
+    assert provider.settle_payment(SETTLE) == PaymentSnapshot(
+        status=PaymentStatus.PAID,
+        provider_reference="1849705C6420220922000016",
+        merchant_reference="20220922114007",
+        account=MID,
+        amount=usd("1"),
+        captured=usd("1"),
+        details={"settled_date": "20220922114212"},
+    )
+
+
+CANCEL_ANSWER: dict[str, Any] = {
+    "rescode": "0000",
+    "resmsg": "Success.",
+    "mid": "1849705C64",
+    "refund": {
+        "refund_amount": "1.00",
+        "refund_id": "1849705C64",
+        "refund_date": "20220922113927",
+        "refund_transaction_id": "1849705C6420220922000014",
+    },
+    "payment": {
+        "order_id": "20220922113330",
+        "currency": "USD",
+        "amount": "1.00",
+        "transaction_id": "1849705C6420220922000013",
+        "balance": "0.00",
+        "base_amount": "1.00",
+        "base_rate": "1.000000",
+        "dcc_rate": "1.000000",
+        "payment_method": "P101",
+    },
+    "foreign": {
+        "foregin_currency": "USD",
+        "foregin_amount": "1.00",
+        "foregin_rate": "0",
+    },
+}
+CANCEL_DETAILS = {
+    "balance": "0.00",
+    "base_amount": "1.00",
+    "base_rate": "1.000000",
+    "dcc_rate": "1.000000",
+    "foreign_amount": "1.00",
+    "foreign_currency": "USD",
+    "foreign_rate": "0",
+    "payment_method_name": "VISA",
+}
+
+
+@pytest.mark.parametrize("spelling", ["foregin", "foreign"])
+def test_the_answer_to_cancel_printed_in_the_reference(provider, server, spelling):
+    foreign = {
+        name.replace("foregin", spelling): value
+        for name, value in CANCEL_ANSWER["foreign"].items()
+    }
+    answers(server, CANCEL_ANSWER | {"foreign": foreign})
+    assert provider.refund_payment(refund()) == RefundSnapshot(
+        status=RefundStatus.SUCCEEDED,
+        provider_reference="1849705C6420220922000014",
+        merchant_reference="1849705C64",
+        amount=usd("1"),
+        refundable=usd("0"),
+        details=CANCEL_DETAILS,
+        occurred_at=datetime(2022, 9, 22, 11, 39, 27, tzinfo=KST),
+    )
+
+
+def test_a_released_authorization_is_canceled_under_its_own_transaction(
+    provider, server
+):
+    answers(server, CANCEL_ANSWER)
+    assert provider.void_payment(VOID) == PaymentSnapshot(
+        status=PaymentStatus.CANCELED,
+        provider_reference="1849705C6420220922000013",
+        merchant_reference="20220922113330",
+        account=MID,
+        amount=usd("1"),
+        method="P101",
+        details=CANCEL_DETAILS,
+        occurred_at=datetime(2022, 9, 22, 11, 39, 27, tzinfo=KST),
+    )
+
+
+def test_a_bare_success_names_what_was_asked(provider, server):
+    answers(server, {"rescode": "0000"})
+    for perform in (provider.capture_payment, provider.void_payment):
+        snapshot = perform(CAPTURE if perform == provider.capture_payment else VOID)
+        assert snapshot.provider_reference == TRANSACTION
+        assert (snapshot.account, snapshot.merchant_reference) == (MID, ORDER)
+        assert snapshot.amount == usd("1")
+    assert provider.refund_payment(refund()) == RefundSnapshot(
+        status=RefundStatus.SUCCEEDED, amount=usd("1")
+    )
+
+
+def test_a_payment_is_given_back_in_parts(provider, server):
+    server.reply = answer_to
+    total = asked(amount=usd("10"))
+    steps = [("4", "10"), ("3.50", "6"), ("2.50", "2.50")]
+    for number, (amount, left) in enumerate(steps):
+        provider.refund_payment(
+            refund(
+                query=total,
+                merchant_reference=f"MP-R-{number}",
+                amount=usd(amount),
+                refundable=usd(left),
+                reason="",
+            )
+        )
+    assert [(call.json["refund"], call.json["payment"]) for call in server.calls] == [
+        (
+            {
+                "refund_type": "P",
+                "refund_amount": amount,
+                "refund_id": f"MP-R-{number}",
+                # Mandatory, so a refund without a reason says what it is.
+                "reason": "refund",
+            },
+            {
+                "order_id": ORDER,
+                "currency": "USD",
+                "amount": "10.00",
+                "balance": balance,
+                "lang": "EN",
+            },
+        )
+        for number, (amount, balance) in enumerate(
+            [("4.00", "10.00"), ("3.50", "6.00"), ("2.50", "2.50")]
+        )
+    ]
+
+
+def test_a_deposit_goes_back_to_a_bank_account_with_its_tax(provider, server, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.reply = answer_to
+    provider.refund_payment(
+        refund(
+            query=asked(method="P305", amount=krw("132000")),
+            amount=krw("132000"),
+            refundable=krw("132000"),
+            account=BankAccount(
+                holder="Hong Gil Dong", bank_code="088", number="110-123-456789"
+            ),
+            provider_data={
+                "param1": "first",
+                "tax": {
+                    "receipt_status": "Y",
+                    "amount_tax_free": 0,
+                    "amount_taxable": krw("120000"),
+                    "amount_vat": "12000",
+                    "amount_service_fee": "0",
+                },
+            },
+        )
+    )
+    assert server.calls[0].json == {
+        "mid": "1849705C64",
+        "refund": {
+            "refund_type": "F",
+            "refund_amount": "132000",
+            "refund_id": "MP-R-1",
+            "reason": "change of mind",
+        },
+        "payment": {
+            "order_id": ORDER,
+            "currency": "KRW",
+            "amount": "132000",
+            "balance": "132000",
+            "lang": "EN",
+        },
+        "other_param": {"param1": "first"},
+        "refund_account": {
+            "user_name": "Hong Gil Dong",
+            "bank_code": "088",
+            "account_number": "110-123-456789",
+        },
+        "tax": {
+            "receipt_status": "Y",
+            "amount_tax_free": "0",
+            "amount_taxable": "120000",
+            "amount_vat": "12000",
+            "amount_service_fee": "0",
+        },
+    }
+    assert "456789" not in caplog.text
+    assert "Hong" not in caplog.text
+
+
+@pytest.mark.parametrize("balance", ["1.00", None])
+def test_a_refused_refund_has_failed_and_says_why(provider, server, balance):
+    answers(
+        server,
+        {
+            "rescode": "9999",
+            "errcode": "INSUFFICIENT_MERCHANT_REFUND_FUNDS",
+            "resmsg": "balance of the merchant",
+        },
+        inquiry(**({"balance": balance} if balance else {"status": "SALE"})),
+    )
+    assert provider.refund_payment(refund()) == RefundSnapshot(
+        status=RefundStatus.FAILED,
+        merchant_reference="MP-R-1",
+        amount=usd("1"),
+        refundable=usd("1"),
+        decline=Decline(
+            code=DeclineCode.GENERIC,
+            provider_code="INSUFFICIENT_MERCHANT_REFUND_FUNDS",
+            message="balance of the merchant",
+        ),
+    )
+
+
+def test_a_refund_is_believed_to_be_refused_where_no_balance_is_told(provider, server):
+    payment = {
+        name: value for name, value in inquiry()["payment"].items() if name != "balance"
+    }
+    answers(server, REFUSED, inquiry() | {"payment": payment})
+    assert provider.refund_payment(refund()).status is RefundStatus.FAILED
+
+
+# What is refused before a write -------------------------------------------------------
+
+
+UNSAYABLE: dict[str, tuple[Callable[[EximbayProvider], Any], str]] = {
+    "a part of an authorization": (
+        lambda p: p.capture_payment(replace(CAPTURE, amount=usd("0.50"))),
+        "amount",
+    ),
+    "more than was authorized": (
+        lambda p: p.capture_payment(replace(CAPTURE, amount=usd("2"))),
+        "amount",
+    ),
+    "no authentication": (
+        lambda p: p.confirm_payment(replace(CONFIRM, authentication_reference=" ")),
+        "authentication_reference",
+    ),
+    "a refund of nothing": (
+        lambda p: p.refund_payment(refund(amount=usd("0"))),
+        "amount",
+    ),
+    "a refund of too much": (
+        lambda p: p.refund_payment(refund(amount=usd("1.01"))),
+        "amount",
+    ),
+    "a refund in another currency": (
+        lambda p: p.refund_payment(refund(amount=krw("1"))),
+        "amount",
+    ),
+    "a rest in another currency": (
+        lambda p: p.refund_payment(refund(refundable=krw("1"))),
+        "amount",
+    ),
+    "a rest above the payment": (
+        lambda p: p.refund_payment(refund(refundable=usd("2"))),
+        "amount",
+    ),
+    "a Korean deposit without an account": (
+        lambda p: p.refund_payment(refund(query=asked(method="P305"))),
+        "account",
+    ),
+    "an overseas deposit without an account": (
+        lambda p: p.refund_payment(refund(query=asked(method="P310"))),
+        "account",
+    ),
+    "an account without a bank": (
+        lambda p: p.refund_payment(
+            refund(account=BankAccount(holder="Hong", bank_code="", number="1"))
+        ),
+        "account.bank_code",
+    ),
+    "a refund with a field of the page": (
+        lambda p: p.refund_payment(refund(provider_data={"shop": "x"})),
+        "provider_data.shop",
+    ),
+    "a refund with an unknown tax": (
+        lambda p: p.refund_payment(refund(provider_data={"tax": {"vat": "1"}})),
+        "provider_data.tax.vat",
+    ),
+    "a charge of nothing": (
+        lambda p: p.charge_token(charge(amount=usd("0"))),
+        "amount",
+    ),
+    "a charge of nobody": (
+        lambda p: p.charge_token(charge(buyer=Buyer(name="x"))),
+        "buyer.email",
+    ),
+    "a charge of an order without a link": (
+        lambda p: p.charge_token(charge(description="Order 1001")),
+        "OPTIONS['shop_url']",
+    ),
+    "a charge of one item without a link": (
+        lambda p: p.charge_token(
+            charge(items=[LINKED, LineItem(name="Filter", unit_price=usd("1"))])
+        ),
+        "OPTIONS['shop_url']",
+    ),
+    "a charge without a token": (
+        lambda p: p.charge_token(charge(token="")),
+        "token",
+    ),
+    "a token that is a step up": (lambda p: p.inspect_token(".."), "token"),
+    "a token with a blank": (lambda p: p.delete_token("a b"), "token"),
+    "a token that is too long": (lambda p: p.delete_token("x" * 65), "token"),
+    "a plan for nothing": (
+        lambda p: p.change_plan(replace(CHANGE, amount=usd("0"))),
+        "amount",
+    ),
+    "a plan of eleven digits": (
+        lambda p: p.change_plan(replace(CHANGE, amount=usd("123456789"))),
+        "amount",
+    ),
+    "a plan without an id": (
+        lambda p: p.change_plan(replace(CHANGE, provider_reference="")),
+        "provider_reference",
+    ),
+    "a plan that ends later": (
+        lambda p: p.cancel_plan(replace(CANCEL, at_period_end=True)),
+        "at_period_end",
+    ),
+    "a plan without terms": (lambda p: p.start_plan(request()), "plan"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAYABLE)
+def test_a_write_that_cannot_be_said_is_not_sent(provider, server, name):
+    perform, field = UNSAYABLE[name]
+    with pytest.raises(InvalidOperation) as caught:
+        perform(provider)
+    assert caught.value.field == field
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("reference", ["", "..", "../cancel", "a b", "ä"])
+def test_only_a_transaction_can_be_captured_or_canceled(provider, server, reference):
+    unknown = asked(provider_reference=reference, transaction_reference="")
+    if reference == "../cancel":
+        server.reply = answer_to
+        provider.capture_payment(replace(CAPTURE, query=unknown))
+        assert server.calls[0].path == "/v1/payments/..%2Fcancel/capture"
+        return
+    for perform, wish in (
+        (provider.capture_payment, CAPTURE),
+        (provider.void_payment, VOID),
+        (provider.settle_payment, SETTLE),
+        (provider.refund_payment, refund()),
+    ):
+        with pytest.raises(InvalidOperation) as caught:
+            perform(replace(wish, query=unknown))
+        assert caught.value.field == "transaction_reference"
+    assert server.calls == []
+
+
+# Saved cards and plans ----------------------------------------------------------------
+
+
+def test_the_card_behind_a_token_has_an_identity(provider, server):
+    answers(
+        server,
+        {
+            "rescode": "0000",
+            "resmsg": "Success.",
+            "token_id": TOKEN,
+            "card_identifier": "c" * 64,
+        },
+    )
+    snapshot = provider.inspect_token(TOKEN)
+    assert snapshot == TokenSnapshot(reference=TOKEN, fingerprint="c" * 64)
+    assert TOKEN not in repr(snapshot)
+
+
+def test_the_blank_answer_printed_in_the_reference_is_an_answer(provider, server):
+    answers(server, {"rescode": "0000", "token_id": "", "card_identifier": ""})
+    assert provider.inspect_token(TOKEN) == TokenSnapshot(reference=TOKEN)
+
+
+def test_the_card_of_another_token_is_not_believed(provider, server):
+    answers(server, {"rescode": "0000", "token_id": "T2", "card_identifier": "c"})
+    with pytest.raises(UnexpectedAnswer):
+        provider.inspect_token(TOKEN)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_inquiry_of_a_card_is_a_read(provider, server, fault):
+    reply, error_of_read, _ = FAULTS[fault]
+    server.reply = lambda call: reply
+    with pytest.raises(ProviderError) as caught:
+        provider.inspect_token(TOKEN)
+    assert type(caught.value) is error_of_read
+
+
+def test_an_unknown_token_is_refused(provider, server):
+    answers(server, {"rescode": "9999", "errcode": "INVALID_REQEUST_ID"})
+    with pytest.raises(RequestRejected, match="INVALID_REQEUST_ID"):
+        provider.inspect_token(TOKEN)
+
+
+def test_a_plan_is_changed_and_ended_at_once(provider, server):
+    answers(server, {"rescode": "0000", "resmsg": "Success."})
+    assert provider.change_plan(CHANGE) == PlanSnapshot(
+        reference=PLAN, status=PlanStatus.ACTIVE
+    )
+    assert provider.cancel_plan(CANCEL) == PlanSnapshot(
+        reference=PLAN, status=PlanStatus.CANCELED
+    )
+    assert provider.delete_token(TOKEN) is None
+
+
+TERMS = PlanTerms(
+    amount=usd("10.50"),
+    interval_months=1,
+    start_on=date(2026, 12, 1),
+    notice_url="https://shop.example/plan/",
+)
+
+
+def test_a_plan_starts_with_its_first_payment(provider, server):
+    wish = request(plan=TERMS)
+    assert provider.start_plan(wish) == provider.start_payment(wish)
+    first, second = (call.json for call in server.calls)
+    assert first == second
+    assert first["recurring"]["recurring_noti_url"] == "https://shop.example/plan/"
+    assert first["other_param"] == {"param2": "MP-7"}
+
+
+def test_the_mark_of_a_first_payment_cannot_be_overwritten(provider, server):
+    with pytest.raises(InvalidOperation) as caught:
+        provider.start_plan(request(plan=TERMS, provider_data={"param2": "mine"}))
+    assert caught.value.field == "provider_data.param2"
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_renewal"),
+    [
+        # The first payment brings its own order id back.
+        ({"param2": "ORDER-1"}, False),
+        ({"order_id": "ORDER-2", "param2": "ORDER-1"}, True),
+        ({"order_id": "ORDER-2", "param2": ""}, True),
+        ({"order_id": "ORDER-2", "param2": None}, True),
+        # Of a payment without a plan the second parameter is the shop's.
+        ({"recurring_id": None, "param2": "mine"}, False),
+        ({"recurring_id": "", "param2": "mine"}, False),
+    ],
+)
+@pytest.mark.parametrize("rescode", ["0000", "8327"])
+def test_a_later_charge_of_a_plan_is_told_from_the_first(
+    provider, changes, is_renewal, rescode
+):
+    fields = NOTICE | {
+        "rescode": rescode,
+        "recurring_payment": "Y",
+        "recurring_id": "R-1",
+        "recurring_next_date": "20260201",
+    }
+    fields = {k: v for k, v in (fields | changes).items() if v is not None}
+    body = posted(signed(fields))
+    provider.verify_webhook(body)
+    (event,) = provider.parse_webhook(body)
+    assert (event.is_renewal, event.must_fetch) == (is_renewal, True)
+    if is_renewal:
+        failed = rescode != "0000"
+        assert event.snapshot.merchant_reference == "ORDER-2"
+        assert event.snapshot.plan == PlanSnapshot(
+            reference="R-1",
+            status=PlanStatus.PAST_DUE if failed else PlanStatus.ACTIVE,
+            next_on=date(2026, 2, 1),
+        )
+
+
+# Korean domestic methods --------------------------------------------------------------
+
+
+def test_a_second_account_shows_the_page_of_korea(build, server):
+    build(issuer_country="KR").start_payment(
+        request(amount=krw("132000"), method="P302", locale="ko")
+    )
+    body = server.calls[0].json
+    assert body["settings"]["issuer_country"] == "KR"
+    assert body["payment"]["amount"] == "132000"
+    assert body["payment"]["payment_method"] == "P302"
+
+
+TAX = {
+    "receipt_status": "N",
+    "amount_tax_free": "0",
+    "amount_taxable": "120000",
+    "amount_vat": "12000",
+    "amount_service_fee": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "tax", "missing"),
+    [
+        ("P301", {}, "receipt_status"),
+        ("P301", {"amount_vat": "1"}, "receipt_status"),
+        ("P301", {"receipt_status": "N"}, ""),
+        ("P308", {}, "receipt_status"),
+        *(("P308", {n: v for n, v in TAX.items() if n != name}, name) for name in TAX),
+        ("P308", TAX, ""),
+        ("P302", {}, ""),
+    ],
+)
+def test_two_korean_methods_demand_tax_data(provider, server, method, tax, missing):
+    wish = request(amount=krw("132000"), method=method, provider_data={"tax": tax})
+    if not missing:
+        provider.start_payment(wish)
+        assert server.calls[0].json.get("tax", {}) == tax
+        return
+    with pytest.raises(InvalidOperation) as caught:
+        provider.start_payment(wish)
+    assert caught.value.field == f"provider_data.tax.{missing}"
+    assert server.calls == []
+
+
+def test_the_shops_address_is_the_link_of_goods_that_have_none(sent):
+    body = sent(options={"shop_url": "https://coffee.example/"}, description="Order")
+    assert body["product"][0]["link"] == "https://coffee.example/"
 
 
 # fgkey ------------------------------------------------------------------------------
@@ -1583,6 +2969,30 @@ def test_text_that_no_database_takes_is_made_harmless(provider):
     assert event.snapshot.details["auth_code"] == "\ufffdx"
 
 
+def test_noise_in_a_notice_is_never_more_than_a_refusal(build):
+    chance = random.Random(20261121)
+    provider = build(secret_key=SECRET)
+    names = [*NOTICE, "recurring_id", "param2", "ref", "fgkey", "dm_decision"]
+    pieces = ["", "0", "-1", "%00", "%ff", "\ud800", "9" * 400, "=&", "٣", "2026"]
+    for _ in range(500):
+        fields = dict(NOTICE)
+        for _ in range(chance.randrange(1, 6)):
+            name = chance.choice(names)
+            fields[name] = "".join(chance.choices(pieces, k=chance.randrange(3)))
+        raw = urlencode(fields, errors="surrogatepass").encode()
+        at = chance.randrange(len(raw))
+        body = posted(raw[:at] + bytes(chance.choices(range(256), k=3)) + raw[at:])
+        for read in (
+            provider.identify_return,
+            provider.parse_webhook,
+            provider.verify_webhook,
+        ):
+            try:
+                read(body)
+            except WebhookError:
+                pass
+
+
 # return and answers -----------------------------------------------------------------
 
 
@@ -1680,8 +3090,16 @@ def test_it_takes_published_currencies_in_amounts_it_can_write(
     assert provider.can_take(amount) is can_take
 
 
-def test_it_declares_what_it_can_do_today():
-    assert EximbayProvider.capabilities == {Capability.FETCH}
+def test_it_declares_what_the_reference_has():
+    assert EximbayProvider.capabilities == set(Capability) - {
+        # No part of an authorization can be captured, by the reference.
+        Capability.PARTIAL_CAPTURE,
+        # The inquiry knows payments only: no refund by our id, no plan.
+        Capability.FETCH_REFUND,
+        Capability.FETCH_PLAN,
+        # The page is opened anew with the same object.
+        Capability.REFRESH_ACTION,
+    }
 
 
 def test_an_amount_that_cannot_be_written_is_the_callers_mistake(provider, server):
@@ -1877,7 +3295,6 @@ def test_every_object_of_ready_is_one_the_sandbox_knows(shop):
             "shop": "Shop of Hong",
             "partner_code": "P1",
             "param1": "first",
-            "param2": "second",
             "tax": {"receipt_status": "Y", "amount_vat": "2.39"},
             "settings": {
                 "site_foreign_currency": "EUR",
@@ -2082,6 +3499,311 @@ def test_an_amount_of_somebody_else_is_passed_on_for_comparison(shop):
     assert shop.ask(order).amount not in {None, order.amount}
 
 
+def lose_answer(shop: Shop, operation: str, times: int = 1) -> None:
+    """Let the sandbox do its work and say nothing."""
+    shop.sandbox.post(
+        "/_control/faults",
+        {
+            "provider": "eximbay",
+            "operation": operation,
+            "fault": "drop_after",
+            "times": times,
+        },
+    )
+
+
+def advance(shop: Shop, days: int) -> None:
+    """Let the sandbox's days pass and its notices arrive."""
+    shop.sandbox.post("/_control/clock", {"advance_seconds": 86400 * days})
+    shop.settle()
+
+
+def known(shop: Shop, order: PaymentRequest) -> PaymentQuery:
+    """What a shop knows of a payment after its first inquiry."""
+    reference = shop.ask(order).provider_reference
+    return PaymentQuery(
+        merchant_reference=order.merchant_reference,
+        provider_reference=reference,
+        transaction_reference=reference,
+        amount=order.amount,
+        locale=order.locale,
+    )
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_authorization_is_captured_once(shop, is_lost):
+    order = shop.order(capture_mode=CaptureMode.MANUAL)
+    shop.pay(order, "approve")
+    wish = CaptureRequest(key="k", query=known(shop, order), amount=order.amount)
+    if is_lost:
+        lose_answer(shop, "capture")
+        with pytest.raises(OutcomeUnknown):
+            shop.provider.capture_payment(wish)
+    done = shop.provider.capture_payment(wish)
+    assert (done.status, done.captured) == (PaymentStatus.PAID, order.amount)
+    assert done.provider_reference == wish.query.provider_reference
+    proof = shop.ask(order)
+    assert (proof.status, proof.captured) == (PaymentStatus.PAID, order.amount)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_authorization_is_released(shop, is_lost):
+    order = shop.order(capture_mode=CaptureMode.MANUAL)
+    shop.pay(order, "approve")
+    wish = VoidRequest(key="a" * 32, query=known(shop, order))
+    if is_lost:
+        lose_answer(shop, "cancel")
+        with pytest.raises(OutcomeUnknown):
+            shop.provider.void_payment(wish)
+    done = shop.provider.void_payment(wish)
+    assert done.status is PaymentStatus.CANCELED
+    assert done.provider_reference == wish.query.provider_reference
+    assert shop.ask(order).status is PaymentStatus.CANCELED
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_authenticated_buyer_is_charged_once(shop, capture, is_lost):
+    order = shop.order(provider_data={"transaction_type": "PAYER_AUTH"})
+    shop.pay(order, "approve")
+    wish = ConfirmRequest(
+        key="k",
+        query=PaymentQuery(
+            merchant_reference=order.merchant_reference,
+            provider_reference="",
+            amount=order.amount,
+            locale=order.locale,
+        ),
+        authentication_reference=shop.events[0].snapshot.provider_reference,
+        capture=capture,
+    )
+    if is_lost:
+        lose_answer(shop, "confirm")
+        with pytest.raises(OutcomeUnknown):
+            shop.provider.confirm_payment(wish)
+    done = shop.provider.confirm_payment(wish)
+    expected = PaymentStatus.PAID if capture else PaymentStatus.AUTHORIZED
+    assert (done.status, done.amount) == (expected, order.amount)
+    proof = shop.ask(order)
+    assert (proof.status, proof.provider_reference) == (
+        expected,
+        done.provider_reference,
+    )
+
+
+def test_a_payment_goes_back_in_three_parts_and_no_fourth(shop):
+    order = shop.order()
+    shop.pay(order, "approve")
+    query = known(shop, order)
+
+    def give_back(number: int, amount: str, left: str) -> RefundSnapshot:
+        return shop.provider.refund_payment(
+            RefundRequest(
+                key=f"k-{number}",
+                query=query,
+                merchant_reference=f"MP-R-{number}",
+                amount=usd(amount),
+                refundable=usd(left),
+                reason="damaged",
+            )
+        )
+
+    steps = [("6.30", "26.30", "20"), ("8", "20", "12"), ("12", "12", "0")]
+    references = set()
+    for number, (amount, before, after) in enumerate(steps):
+        done = give_back(number, amount, before)
+        assert done.status is RefundStatus.SUCCEEDED
+        assert (done.amount, done.refundable) == (usd(amount), usd(after))
+        assert done.merchant_reference == f"MP-R-{number}"
+        references.add(done.provider_reference)
+        assert shop.ask(order).refunded == order.amount - usd(after)
+    assert len(references) == 3
+    with pytest.raises(OutcomeUnknown):
+        give_back(3, "12", "12")
+
+
+def test_a_refund_whose_answer_was_lost_is_never_called_a_failure(shop):
+    order = shop.order()
+    shop.pay(order, "approve")
+    wish = RefundRequest(
+        key="k",
+        query=known(shop, order),
+        merchant_reference="MP-R-1",
+        amount=usd("6.30"),
+        refundable=order.amount,
+    )
+    lose_answer(shop, "cancel")
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            shop.provider.refund_payment(wish)
+    assert shop.ask(order).refunded == usd("6.30")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_saved_card_is_charged_without_its_buyer_once(shop, is_lost):
+    shop.pay(shop.order(merchant_reference="MP-1", save_token=True), "approve")
+    token = shop.events[0].snapshot.token.reference
+    wish = TokenChargeRequest(
+        key="k",
+        merchant_reference="MP-2",
+        token=token,
+        amount=usd("26.30"),
+        description="Order 1002",
+        buyer=Buyer(name="Hong Gil Dong", email="buyer@shop.example"),
+        locale="en",
+    )
+    shop.provider = shop.account(shop_url="https://shop.example/")
+    if is_lost:
+        lose_answer(shop, "rebill")
+        with pytest.raises(OutcomeUnknown):
+            shop.provider.charge_token(wish)
+    done = shop.provider.charge_token(wish)
+    assert (done.status, done.captured) == (PaymentStatus.PAID, usd("26.30"))
+    assert done.merchant_reference == "MP-2"
+    proof = shop.ask(shop.order(merchant_reference="MP-2"))
+    assert proof.provider_reference == done.provider_reference
+    assert proof.captured == usd("26.30")
+
+
+def test_a_token_is_inspected_deleted_and_gone(shop):
+    shop.pay(shop.order(save_token=True), "approve")
+    token = shop.events[0].snapshot.token.reference
+    snapshot = shop.provider.inspect_token(token)
+    assert snapshot.reference == token
+    assert snapshot.fingerprint
+    shop.provider.delete_token(token)
+    for perform in (shop.provider.inspect_token, shop.provider.delete_token):
+        with pytest.raises(RequestRejected):
+            perform(token)
+
+
+def test_a_sale_is_released_into_settlement(shop):
+    order = shop.order()
+    shop.pay(order, "approve")
+    done = shop.provider.settle_payment(
+        SettleRequest(key="k", query=known(shop, order))
+    )
+    assert (done.status, done.captured) == (PaymentStatus.PAID, order.amount)
+    assert done.details["settled_date"]
+
+
+def test_a_plan_is_registered_charged_changed_and_ended(shop):
+    order = shop.order(
+        plan=PlanTerms(
+            amount=usd("10.50"),
+            interval_months=1,
+            start_on=datetime.now(KST).date(),
+            notice_url=f"{shop.server.url}/plan/",
+        )
+    )
+    shop.pay(order, "approve")
+    (first,) = shop.events
+    assert not first.is_renewal
+    plan = first.snapshot.plan.reference
+    changed = shop.provider.change_plan(
+        PlanChangeRequest(key="k", provider_reference=plan, amount=usd("12.00"))
+    )
+    assert changed == PlanSnapshot(reference=plan, status=PlanStatus.ACTIVE)
+    # A month and two weeks: time for one charge, and not for a second one.
+    advance(shop, days=45)
+    renewal = shop.events[1]
+    assert renewal.is_renewal
+    assert renewal.snapshot.status is PaymentStatus.PAID
+    assert renewal.snapshot.amount == usd("12.00")
+    assert renewal.snapshot.plan.reference == plan
+    proof = shop.provider.fetch_payment(
+        PaymentQuery(
+            merchant_reference=renewal.snapshot.merchant_reference,
+            provider_reference="",
+            amount=usd("12.00"),
+        )
+    )
+    assert (proof.status, proof.provider_reference) == (
+        PaymentStatus.PAID,
+        renewal.snapshot.provider_reference,
+    )
+    ended = shop.provider.cancel_plan(
+        PlanCancelRequest(key="k", provider_reference=plan)
+    )
+    assert ended == PlanSnapshot(reference=plan, status=PlanStatus.CANCELED)
+    advance(shop, days=90)
+    assert len(shop.events) == 2
+
+
+@pytest.mark.parametrize("setting", ["cancel_answer", "capture_answer"])
+@pytest.mark.parametrize("variant", ["example", "text"])
+def test_either_spelling_of_an_answer_is_understood(shop, setting, variant):
+    shop.choose(**{setting: variant})
+    order = shop.order(capture_mode=CaptureMode.MANUAL)
+    shop.pay(order, "approve")
+    query = known(shop, order)
+    captured = shop.provider.capture_payment(
+        CaptureRequest(key="k", query=query, amount=order.amount)
+    )
+    assert captured.captured == order.amount
+    assert captured.details["partially_cancelable"] == "Y"
+    refunded = shop.provider.refund_payment(
+        RefundRequest(
+            key="k",
+            query=query,
+            merchant_reference="MP-R-1",
+            amount=usd("1"),
+            refundable=order.amount,
+        )
+    )
+    assert refunded.refundable == usd("25.30")
+    assert "foregin_rate" not in refunded.details
+
+
+def test_a_refund_that_eximbay_refuses_has_failed(shop):
+    order = shop.order()
+    shop.pay(order, "approve")
+    wish = RefundRequest(
+        key="k",
+        query=known(shop, order),
+        merchant_reference="MP-R-1",
+        amount=order.amount,
+        refundable=order.amount,
+    )
+    shop.choose(refund_outcome="fail")
+    failed = shop.provider.refund_payment(wish)
+    assert failed.status is RefundStatus.FAILED
+    assert failed.decline.provider_code
+    assert shop.ask(order).refunded == usd("0")
+
+
+def test_a_charge_that_the_issuer_refuses_has_failed(shop):
+    order = shop.order(provider_data={"transaction_type": "PAYER_AUTH"})
+    shop.pay(order, "approve")
+    shop.choose(charge_rescode="8327")
+    failed = shop.provider.confirm_payment(
+        ConfirmRequest(
+            key="k",
+            query=replace(asked(), merchant_reference="MP-7", amount=order.amount),
+            authentication_reference=shop.events[0].snapshot.provider_reference,
+        )
+    )
+    assert (failed.status, failed.merchant_reference) == (PaymentStatus.FAILED, "MP-7")
+    assert failed.decline.provider_code
+    assert shop.ask(order).status is PaymentStatus.PENDING
+
+
+def test_the_bare_answer_to_confirm_is_completed_by_the_inquiry(shop):
+    """The example of the reference has neither payment nor transaction."""
+    shop.choose(confirm_answer="example")
+    order = shop.order(provider_data={"transaction_type": "PAYER_AUTH"})
+    shop.pay(order, "approve")
+    with pytest.raises(OutcomeUnknown, match="no transaction"):
+        shop.provider.confirm_payment(
+            ConfirmRequest(
+                key="k",
+                query=replace(asked(), merchant_reference="MP-7", amount=order.amount),
+                authentication_reference=shop.events[0].snapshot.provider_reference,
+            )
+        )
+    assert shop.ask(order).status is PaymentStatus.PAID
+
+
 # Payloads ---------------------------------------------------------------------------
 
 # The answer printed in the reference.
@@ -2123,3 +3845,55 @@ VECTOR = (
 )
 VECTOR_FGKEY = "72B5F086E3545F3A9F8AA6969363F7526CE5F08C14449D4BFDAB22D519294664"
 NOTICE: dict[str, str] = dict(parse_qsl(VECTOR, keep_blank_values=True))
+
+
+# Both sides together ---------------------------------------------------------------
+
+
+class TestSandbox(SandboxContract):
+    provider_class = EximbayProvider
+    # The published test merchant, and one that the sandbox made up.
+    options = {
+        "mid": "1849705C64",
+        "api_key": "test_1849705C642C217E0B2D",
+        "secret_key": "289F40E6640124B2628640168C3C5464",
+        "shop_url": "https://shop.example/",
+    }
+    foreign_options = {
+        "mid": "SANDBOXKR1",
+        "api_key": "test_SANDBOXKR1000000DE01",
+        "secret_key": "5A4DB0C05A4DB0C05A4DB0C05A4DB0C0",
+    }
+    wrong_options = {"api_key": "test_1849705C640000000000"}
+    operations = {
+        "start_payment": "ready",
+        "fetch_payment": "retrieve",
+        "confirm_payment": "confirm",
+        "capture_payment": "capture",
+        "void_payment": "cancel",
+        "refund_payment": "cancel",
+        "charge_token": "rebill",
+    }
+    settings = {"callbacks_enabled": False}
+    # The inquiry knows nothing of an order that failed, and nothing expires.
+    outcomes = {
+        "approve": (PaymentStatus.PAID, PaymentStatus.PAID),
+        "decline": (PaymentStatus.PENDING, PaymentStatus.FAILED),
+        "cancel": (PaymentStatus.PENDING, PaymentStatus.FAILED),
+    }
+    forgery = {"tamper_fgkey": True}
+    start_is_read = True
+    declined_charge = {"charge_rescode": "0005"}
+
+    def authentication_request(self):
+        return self.request(provider_data={"transaction_type": "PAYER_AUTH"})
+
+
+class TestSandboxWithoutTheOlderSecret(TestSandbox):
+    """The same, where only Eximbay itself can check a message."""
+
+    options = {
+        "mid": "1849705C64",
+        "api_key": "test_1849705C642C217E0B2D",
+        "shop_url": "https://shop.example/",
+    }
