@@ -1,7 +1,6 @@
 """The app: every provider's endpoints behind one recorder and one fault box."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -12,7 +11,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from django_multipay.sandbox.books import Books, Clock, RequestEntry, without_secrets
+from django_multipay.sandbox import wire
+from django_multipay.sandbox.books import (
+    REDACTED,
+    Books,
+    Clock,
+    RequestEntry,
+    without_fields,
+    without_secrets,
+)
 from django_multipay.sandbox.callbacks import Deliveries
 from django_multipay.sandbox.control import Control
 from django_multipay.sandbox.faults import FaultBox, spoil
@@ -86,9 +93,12 @@ def _recorded(
     world: World, faults: FaultBox, provider: SandboxProvider, operation: Operation
 ) -> Handler:
     """The operation with its request in the books and its faults applied."""
+    secret_fields = operation.secret_fields
 
     async def endpoint(request: Request) -> Response:
-        entry = await _enter(world, request, provider.slug, operation.name)
+        entry = await _enter(
+            world, request, provider.slug, operation.name, secret_fields
+        )
         fault = faults.take(provider.slug, operation.name)
         entry.fault = None if fault is None else fault.kind
         if fault is not None and not fault.work:
@@ -96,7 +106,7 @@ def _recorded(
         else:
             response = await operation.handler(request)
             entry.status = response.status_code
-            entry.response = _readable(bytes(response.body))
+            entry.response = _readable(bytes(response.body), secret_fields)
         if fault is not None:
             response = await spoil(fault, response, request)
         if operation.is_cross_origin:
@@ -111,7 +121,11 @@ async def _preflight(request: Request) -> Response:
 
 
 async def _enter(
-    world: World, request: Request, provider: str, operation: str
+    world: World,
+    request: Request,
+    provider: str,
+    operation: str,
+    secret_fields: frozenset[str],
 ) -> RequestEntry:
     query = f"?{request.url.query}" if request.url.query else ""
     entry = RequestEntry(
@@ -120,7 +134,7 @@ async def _enter(
         method=request.method,
         path=request.url.path + query,
         headers=without_secrets(dict(request.headers)),
-        body=_readable(await request.body()),
+        body=_readable(await request.body(), secret_fields),
         at=world.clock.now(),
     )
     world.books.add_request(entry)
@@ -136,16 +150,28 @@ async def _refuse(
     """404 and 405 in the words of the provider whose address it was; else as JSON."""
     for provider in providers:
         if request.url.path.startswith(provider.prefixes):
-            entry = await _enter(world, request, provider.slug, "unknown")
+            secret_fields = _any_secret(provider)
+            entry = await _enter(
+                world, request, provider.slug, "unknown", secret_fields
+            )
             response = provider.refuse(error.status_code)
             entry.status = response.status_code
-            entry.response = _readable(bytes(response.body))
+            entry.response = _readable(bytes(response.body), secret_fields)
             return response
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
-def _readable(body: bytes) -> Any:
+def _any_secret(provider: SandboxProvider) -> frozenset[str]:
+    """An unknown address may be a slip for one that takes a password."""
+    fields = [operation.secret_fields for operation in provider.operations()]
+    return frozenset().union(*fields)
+
+
+def _readable(body: bytes, secret_fields: frozenset[str]) -> Any:
+    """JSON where it is, text where not; either can be written as JSON again."""
     try:
-        return json.loads(body)
-    except ValueError:
+        return without_fields(wire.parse(body), secret_fields)
+    except wire.Malformed:
+        if body and secret_fields:
+            return REDACTED
         return body.decode("utf-8", "replace")[:TEXT_KEPT]

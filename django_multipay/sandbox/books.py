@@ -8,7 +8,7 @@ on other threads (tests, fixtures) that look while the sandbox works.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,11 @@ ENTRIES_KEPT = 10_000
 
 # Header names that carry credentials at one provider or another. Their values
 # never enter the books.
+REDACTED = "[redacted]"
 SECRET_HEADER_WORDS = ("authorization", "secret", "key", "token", "cookie", "signature")
+
+# It only tells two calls from each other, and a test must see that it is sent.
+OPEN_HEADERS = frozenset({"idempotency-key"})
 
 
 class Clock:
@@ -27,6 +31,7 @@ class Clock:
     def __init__(self) -> None:
         self._offset = timedelta()
         self._moved = asyncio.Event()
+        self._on_move: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -35,8 +40,18 @@ class Clock:
     def advanced_seconds(self) -> float:
         return self._offset.total_seconds()
 
+    def on_move(self, callback: Callable[[], None]) -> None:
+        """Called whenever the clock moves forward, before `advance` returns.
+
+        It is for what is due on a day: whoever moves the clock then finds it done.
+        Registered once, for the life of the clock; a reset does not call it.
+        """
+        self._on_move.append(callback)
+
     def advance(self, seconds: float) -> None:
         self._offset += timedelta(seconds=seconds)
+        for callback in self._on_move:
+            callback()
         self._wake()
 
     def reset(self) -> None:
@@ -118,6 +133,8 @@ class CallbackEntry:
     order_id: str
     at: datetime
     is_acknowledged: Callable[[int, str], bool]
+    # Fields of the body that people are not shown.
+    secret_fields: frozenset[str] = frozenset()
     attempts: list[Attempt] = field(default_factory=list)
     delivered: bool = False
 
@@ -185,10 +202,27 @@ class Books:
             ]
 
 
+def without_fields(data: Any, secret_fields: Collection[str]) -> Any:
+    """JSON with the values of these fields redacted, at every depth."""
+    if isinstance(data, dict):
+        return {
+            name: REDACTED
+            if name in secret_fields
+            else without_fields(value, secret_fields)
+            for name, value in data.items()
+        }
+    if isinstance(data, list):
+        return [without_fields(value, secret_fields) for value in data]
+    return data
+
+
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: "[redacted]"
-        if any(word in name.lower() for word in SECRET_HEADER_WORDS)
-        else value
+        name: REDACTED if _is_secret(name.lower()) else value
         for name, value in headers.items()
     }
+
+
+def _is_secret(name: str) -> bool:
+    is_open = name in OPEN_HEADERS
+    return not is_open and any(word in name for word in SECRET_HEADER_WORDS)

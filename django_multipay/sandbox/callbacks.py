@@ -1,8 +1,13 @@
-"""Messages to the shop: sent, sent again until acknowledged, and all remembered."""
+"""Messages to the shop: sent, sent again until acknowledged, and all remembered.
+
+`Deliveries` is the courier of the whole sandbox. A gateway hands its messages to its
+own `Outbox`, which knows the settings that all gateways share.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 
@@ -24,6 +29,57 @@ class Policy:
     duplicates: int = 0
 
 
+def is_ok(status: int, answer: str) -> bool:
+    """The usual acknowledgment: any 2xx."""
+    return 200 <= status < 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a gateway has to say about one payment."""
+
+    kind: str
+    url: str
+    body: str
+    headers: Mapping[str, str]
+    order_id: str
+    # The payment's own list of its callbacks; the id is added to it.
+    callbacks: list[str]
+    is_acknowledged: Callable[[int, str], bool] = is_ok
+    # Fields of a JSON body that the control page hides.
+    secret_fields: frozenset[str] = frozenset()
+    # Handed to the buyer's browser: nobody tells us whether it arrives.
+    delivered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgery:
+    """A wish to the control API: a good message, some of its fields changed."""
+
+    changes: Mapping[str, Any]
+    url: str
+    is_sent: bool
+
+    @classmethod
+    def read(cls, wish: Mapping[str, Any]) -> "Forgery":
+        """`send` and `url` are about the delivery; all else is fields."""
+        return cls(
+            changes={
+                name: value
+                for name, value in wish.items()
+                if name not in ("send", "url")
+            },
+            url=str(wish.get("url") or ""),
+            is_sent=bool(wish.get("send", True)),
+        )
+
+    def applied_to(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields with the changes; null drops one."""
+        changed = {**fields, **self.changes}
+        dropped = {name for name, value in self.changes.items() if value is None}
+        return {name: changed[name] for name in changed if name not in dropped}
+
+
 class Deliveries:
     """Delivers callbacks in the background and knows what is still under way."""
 
@@ -33,31 +89,22 @@ class Deliveries:
         self._client: httpx.AsyncClient | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def record(
-        self,
-        *,
-        provider: str,
-        kind: str,
-        url: str,
-        body: str,
-        headers: Mapping[str, str],
-        order_id: str,
-        is_acknowledged: Callable[[int, str], bool],
-        delivered: bool = False,
-    ) -> CallbackEntry:
+    def record(self, provider: str, message: Message) -> CallbackEntry:
         entry = CallbackEntry(
             id=self._books.next_callback_id(),
             provider=provider,
-            kind=kind,
-            url=url,
-            body=body,
-            headers=dict(headers),
-            order_id=order_id,
+            kind=message.kind,
+            url=message.url,
+            body=message.body,
+            headers=dict(message.headers),
+            order_id=message.order_id,
             at=self._clock.now(),
-            is_acknowledged=is_acknowledged,
-            delivered=delivered,
+            is_acknowledged=message.is_acknowledged,
+            secret_fields=message.secret_fields,
+            delivered=message.delivered,
         )
         self._books.add_callback(entry)
+        message.callbacks.append(entry.id)
         return entry
 
     def schedule(self, entry: CallbackEntry, policy: Policy) -> asyncio.Event:
@@ -141,3 +188,61 @@ class Deliveries:
                 timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False
             )
         return self._client
+
+
+class Outbox:
+    """One gateway's messages, sent as its standard settings say."""
+
+    def __init__(
+        self, provider: str, deliveries: Deliveries, settings: Mapping[str, Any]
+    ) -> None:
+        self._provider = provider
+        self._deliveries = deliveries
+        self._settings = settings
+
+    def record(self, message: Message) -> CallbackEntry:
+        """Into the books, as it is now; nothing is sent yet."""
+        return self._deliveries.record(self._provider, message)
+
+    def start(self, entry: CallbackEntry, delay: float = 0) -> asyncio.Event:
+        """Send in the background; the event is set after the first try, if any."""
+        if entry.url and self._settings["callbacks_enabled"]:
+            return self._deliveries.schedule(entry, self._policy(delay))
+        settled = asyncio.Event()
+        settled.set()
+        return settled
+
+    def start_late(self, entry: CallbackEntry) -> None:
+        """Send it some time after the buyer was sent back."""
+        self.start(entry, self._settings["status_delay_seconds"])
+
+    async def deliver(self, entry: CallbackEntry) -> None:
+        """Send what a page caused: before the page answers the buyer, or later."""
+        if self._settings["send_status_before_return"]:
+            await self.start(entry).wait()
+        else:
+            self.start_late(entry)
+
+    async def forge(self, message: Message, wish: Forgery) -> dict[str, Any]:
+        """Send a forged message once, or only show it; the control API's answer."""
+        message = replace(message, url=wish.url or message.url)
+        answer = {
+            "body": message.body,
+            "headers": message.headers,
+            "url": message.url,
+            "callback": None,
+        }
+        if wish.is_sent:
+            entry = self.record(message)
+            if entry.url:
+                await self._deliveries.send(entry)
+            answer["callback"] = entry.as_json()
+        return answer
+
+    def _policy(self, delay: float) -> Policy:
+        return Policy(
+            tries=int(self._settings["retry_count"]),
+            retry_delay=self._settings["retry_delay_seconds"],
+            first_delay=delay,
+            duplicates=int(self._settings["duplicate_status"]),
+        )

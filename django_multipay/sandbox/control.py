@@ -5,16 +5,16 @@ It has no log-in: the sandbox is for one machine and listens on 127.0.0.1.
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from django_multipay.sandbox import pages
-from django_multipay.sandbox.books import CallbackEntry
+from django_multipay.sandbox import pages, wire
+from django_multipay.sandbox.books import CallbackEntry, without_fields
 from django_multipay.sandbox.faults import (
     WORK_IS_DONE,
     Fault,
@@ -27,6 +27,10 @@ FLUSH_SECONDS = 10.0
 # A person reads the newest entries; tests read them all as JSON.
 ENTRIES_SHOWN = 50
 MOST_RESENDS = 1_000
+# A hundred years: the calendar ends somewhere.
+MOST_SECONDS = 100 * 366 * 86_400
+
+Item = TypeVar("Item")
 
 
 class Control:
@@ -63,6 +67,10 @@ class Control:
             providers=list(self._providers.values()),
             requests=books.requests()[: -ENTRIES_SHOWN - 1 : -1],
             callbacks=books.callbacks()[: -ENTRIES_SHOWN - 1 : -1],
+            shown_body=_shown_body,
+            calls={
+                provider.slug: _names(provider) for provider in self._providers.values()
+            },
             faults=self._faults.armed(),
             fault_kinds=list(WORK_IS_DONE),
             now=clock.now(),
@@ -105,8 +113,8 @@ class Control:
         clock = self._world.clock
         if request.method == "POST":
             seconds = (await read_json(request)).get("advance_seconds")
-            if not isinstance(seconds, int | float) or seconds < 0:
-                raise HTTPException(400, "advance_seconds must be zero or more")
+            if not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
+                raise HTTPException(400, f"advance_seconds must be 0 to {MOST_SECONDS}")
             clock.advance(seconds)
         return JSONResponse(
             {"now": clock.now().isoformat(), "advanced_seconds": clock.advanced_seconds}
@@ -142,14 +150,83 @@ class Control:
 
 async def read_json(request: Request) -> dict[str, Any]:
     """The body as an object; an empty body is an empty object."""
-    body = await request.body()
     try:
-        data = json.loads(body or b"{}")
-    except ValueError as error:
-        raise HTTPException(400, "the body is not JSON") from error
+        data = wire.parse(await request.body() or b"{}")
+    except wire.Malformed as error:
+        raise HTTPException(400, str(error)) from error
     if not isinstance(data, dict):
         raise HTTPException(400, "the body is not a JSON object")
     return data
+
+
+async def read_wish(request: Request) -> dict[str, Any]:
+    """The body; the control page's buttons have none and use the query instead."""
+    return {**request.query_params, **await read_json(request)}
+
+
+async def read_outcome(
+    request: Request, known: Collection[str]
+) -> tuple[str, dict[str, Any]]:
+    """The wished outcome, which must be a known one, and the wish around it."""
+    wish = await read_wish(request)
+    outcome = wish.get("outcome")
+    if not isinstance(outcome, str) or outcome not in known:
+        raise HTTPException(400, unknown_outcome(outcome, known))
+    return outcome, wish
+
+
+def unknown_outcome(outcome: object, known: Iterable[str]) -> str:
+    return f"unknown outcome {outcome!r}: use one of {', '.join(known)}"
+
+
+def sent_back(
+    url: str | None,
+    *,
+    method: str = "GET",
+    fields: Mapping[str, str] | None = None,
+    **books: Any,
+) -> dict[str, Any]:
+    """The answer to an outcome: where the buyer's browser goes, and the books.
+
+    No URL: the buyer is not sent anywhere.
+    """
+    return {
+        "return_url": url or None,
+        "return_method": method,
+        "return_fields": fields or {},
+        **books,
+    }
+
+
+def find_payment(
+    request: Request,
+    payments: Iterable[Item],
+    names: Callable[[Item], Collection[str]],
+) -> Item:
+    """The newest payment that goes by the name in the path, or 404.
+
+    Payments are given oldest first.
+    """
+    reference = request.path_params["reference"]
+    for payment in reversed(list(payments)):
+        if reference in names(payment):
+            return payment
+    raise HTTPException(404, f"no payment {reference}")
+
+
+def _names(provider: SandboxProvider) -> list[str]:
+    """Of its operations, each once: some have two spellings of their address."""
+    return list(dict.fromkeys(operation.name for operation in provider.operations()))
+
+
+def _shown_body(entry: CallbackEntry) -> str:
+    """A callback's body for people: a line for each field, no secrets."""
+    try:
+        data = wire.parse(entry.body.encode())
+    except wire.Malformed:
+        return entry.body.replace("&", "\n&")
+    shown = without_fields(data, entry.secret_fields)
+    return json.dumps(shown, indent=2, ensure_ascii=False)
 
 
 def _whole_number(text: str) -> int:

@@ -5,7 +5,6 @@ kind knows whether the provider's work is still done; `"work": true|false` overr
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
+
+from django_multipay.sandbox import wire
 
 # Where server.py leaves the connection of a request.
 TRANSPORT_KEY = "sandbox.transport"
@@ -41,7 +42,20 @@ DEFAULT_SECONDS: Mapping[str, float] = {"latency": 5.0, "slow_body": 30.0}
 DEFAULT_STATUS: Mapping[str, int] = {"status": 500, "redirect": 302}
 DEFAULT_HUGE_BYTES = 64 * 1024 * 1024
 
-AMOUNT_KEYS = frozenset({"amount", "amt", "balance", "total", "price", "value"})
+# Where the gateways' answers have money. EasyBilling's have it nowhere, and a `total`
+# counts the rows of a list.
+AMOUNT_KEYS = frozenset(
+    {
+        "amount",
+        "amt",
+        "balance",
+        "amountTotal",
+        "amountSubtotal",
+        "originalAmount",
+        "refundAmount",
+        "unitAmount",
+    }
+)
 
 ERROR_PAGE = """<!doctype html>
 <html><head><title>Service temporarily unavailable</title></head>
@@ -259,32 +273,34 @@ def _bare_status(fault: Fault) -> Response:
 
 def _with_wrong_amount(response: Response) -> Response:
     try:
-        data = json.loads(bytes(response.body))
-    except ValueError:
+        data = wire.parse(bytes(response.body), parse_float=Decimal)
+    except wire.Malformed:
         return response
     return Response(
-        json.dumps(_raise_amounts(data)),
+        wire.encode(wrong_amounts(data)),
         status_code=response.status_code,
         media_type="application/json",
     )
 
 
-def _raise_amounts(node: Any) -> Any:
+def wrong_amounts(node: Any) -> Any:
+    """The answer with every amount one unit higher, written as it was."""
     if isinstance(node, dict):
         return {
             key: _one_more(value)
             if key in AMOUNT_KEYS and not isinstance(value, dict | list)
-            else _raise_amounts(value)
+            else wrong_amounts(value)
             for key, value in node.items()
         }
     if isinstance(node, list):
-        return [_raise_amounts(child) for child in node]
+        return [wrong_amounts(child) for child in node]
     return node
 
 
 def _one_more(value: Any) -> Any:
+    """One unit more, text or number as it was, with as many digits."""
     try:
         more = Decimal(str(value)) + 1
     except InvalidOperation:
         return value
-    return str(more) if isinstance(value, str) else int(more)
+    return f"{more:f}" if isinstance(value, str) else more

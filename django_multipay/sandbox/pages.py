@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
@@ -23,6 +24,12 @@ _environment = Environment(
 
 def render(template: str, **context: Any) -> str:
     return _environment.get_template(template).render(**context)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The text fields of a form; a page of ours has no others."""
+    form = await request.form()
+    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def page(template: str, status: int = 200, **context: Any) -> HTMLResponse:

@@ -1,17 +1,32 @@
 """The control desk: deliveries, clock, settings, faults over a real socket."""
 
+import html
+import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import pytest
 
-from django_multipay.sandbox.eximbay.codes import ACCOUNTS
-from django_multipay.sandbox.faults import WORK_IS_DONE
+from django_multipay.sandbox import wire
+from django_multipay.sandbox.books import Clock
+from django_multipay.sandbox.faults import AMOUNT_KEYS, WORK_IS_DONE, wrong_amounts
+from django_multipay.sandbox.providers import discover
+
+EXCOINZ_SECRET = "sk_sandbox_expay_4f1d0c7b9a2e4d6f"
+EASYBILLING_LOGIN = {
+    "username": "tea@sandbox.easybilling.example",
+    "password": "jasmine-2026",
+}
+CLINK_KEY = "sk_test_clinkSandbox1a2b3c4d5e6f7a8b"
+PAYER_KEY = "payer_test_5Wd8Qk2Zr7Tn4Yb9Hc3Mx6Vp"
 
 
 def test_a_status_is_sent_until_the_exact_text_comes_back(merchant):
@@ -139,6 +154,117 @@ def test_every_request_is_in_the_books_without_its_credentials(merchant):
     assert merchant.sandbox.get("/_control/requests?provider=nobody").json() == []
 
 
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"a": [1, "x"]}', {"a": [1, "x"]}),
+        (b"a=1&b=2", "a=1&b=2"),
+        (b"", ""),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        (b'{"a": -Infinity}', '{"a": -Infinity}'),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (rb'{"a": "\ud800"}', r'{"a": "\ud800"}'),
+        (b'{"a": "\xed\xa0\x80"}', '{"a": "\ufffd\ufffd\ufffd"}'),
+        (b'{"a": ' + b"9" * 5000 + b"}", ('{"a": ' + "9" * 5000)[:2000]),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, None),
+        (b"[" * 60 + b"]" * 60, "[" * 60 + "]" * 60),
+        (b"[" * 100_000, "[" * 2000),
+        (b"[" * 900 + b"]" * 900, "[" * 900 + "]" * 900),
+    ],
+    ids=range(13),
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/payments/ready",
+        "/excoinz/payment/ready",
+        "/payer/payments",
+        "/clink/api/payment",
+        "/easybilling/api/transactions",
+    ],
+)
+def test_the_books_survive_every_body(sandbox, path, body, shown):
+    """Whoever sends it is refused, and the list of requests is always valid JSON."""
+    answer = sandbox.post(
+        path,
+        content=body,
+        headers={
+            "Content-Type": "application/json",
+            "EXCOINZ_SECRET": f"Bearer {EXCOINZ_SECRET}",
+            "Authorization": f"Bearer {PAYER_KEY}",
+            "X-API-Key": CLINK_KEY,
+            "X-Timestamp": str(int(time.time() * 1000)),
+        },
+    )
+
+    assert answer.status_code < 500
+    (entry,) = sandbox.get("/_control/requests").json()
+    if shown is not None:
+        assert entry["body"] == shown
+    assert entry["status"] == answer.status_code
+    assert sandbox.get("/_control/").status_code == 200
+
+
+def test_a_password_and_its_token_stay_out_of_the_books(sandbox):
+    login = "/easybilling/api/authenticate/login"
+    token = sandbox.post(login, json=EASYBILLING_LOGIN).json()["token"]
+    sandbox.post(login, content=b"password=jasmine-2026")
+    sandbox.post(f"{login}/", json=EASYBILLING_LOGIN)
+
+    first, second, third = sandbox.get("/_control/requests").json()
+
+    assert first["body"] == {**EASYBILLING_LOGIN, "password": "[redacted]"}
+    assert first["response"]["message"] == "Authentication successful"
+    assert second["body"] == "[redacted]"
+    assert third["body"]["username"] == EASYBILLING_LOGIN["username"]
+    for text in (json.dumps([first, second, third]), sandbox.get("/_control/").text):
+        assert EASYBILLING_LOGIN["password"] not in text
+        assert token not in text
+
+
+def excoinz_order(sandbox, order_id="BILL-1"):
+    order = {
+        "client_id": "SANDBOXEXPAY",
+        "item_name": "Tea",
+        "item_img_url": "",
+        "partner_order_id": order_id,
+        "partner_user_id": "",
+        "amount": "5",
+        "locale": "en",
+    }
+    header = {"EXCOINZ_SECRET": f"Bearer {EXCOINZ_SECRET}"}
+    answer = sandbox.post("/excoinz/payment/ready", json=order, headers=header)
+    return answer.raise_for_status().json()["redirect_url"]
+
+
+def test_a_webhooks_secret_is_sent_but_not_shown_to_people(sandbox):
+    excoinz_order(sandbox)
+    pressed = sandbox.post("/_control/excoinz/payments/BILL-1/outcome?outcome=approve")
+    assert pressed.status_code == 200
+
+    (webhook,) = sandbox.get("/_control/callbacks").json()
+    page = sandbox.get("/_control/").text
+
+    assert json.loads(webhook["body"])["secret"] == EXCOINZ_SECRET
+    assert EXCOINZ_SECRET not in page
+    assert "[redacted]" in page
+
+
+def test_what_is_due_is_done_before_the_clock_goes_on():
+    clock = Clock()
+    seen = []
+    clock.on_move(lambda: seen.append(clock.advanced_seconds))
+
+    clock.advance(60)
+    assert seen == [60]
+    clock.advance(1)
+    assert seen == [60, 61]
+
+    clock.reset()
+    assert seen == [60, 61]
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=30)
+
+
 def test_a_reset_forgets_everything(merchant):
     merchant.pay("approve", merchant.order(payment={"order_id": "A"}))
     merchant.settings(tamper_fgkey=True)
@@ -164,6 +290,8 @@ def test_a_reset_forgets_everything(merchant):
         ("settings", {"eximbay": {"return_method": "PUT"}}),
         ("settings", []),
         ("clock", {"advance_seconds": -1}),
+        ("clock", {"advance_seconds": 1e12}),
+        ("clock", {"advance_seconds": "60"}),
         ("clock", {}),
         ("faults", {"fault": "earthquake"}),
         ("faults", {"fault": "latency", "seconds": "long"}),
@@ -194,6 +322,35 @@ def test_the_page_for_people_shows_it_all(merchant):
     for text in ("&lt;A&gt;", "Deposit arrives", "REGISTERED", "garbage", "KRW 500"):
         assert text in page.text
     assert merchant.sandbox.get("/_static/sandbox.css").status_code == 200
+
+
+def test_a_row_leads_to_the_page_where_the_buyer_is(merchant):
+    opened = merchant.open_page(merchant.order(payment={"order_id": "A"}))
+    address = excoinz_order(merchant.sandbox)
+
+    page = merchant.sandbox.get("/_control/").text
+
+    assert f'<a href="{opened.url.path}"><code>A</code></a>' in page
+    link = html.escape(address)
+    assert f'<a href="{link}"><code>BILL-1</code></a>' in page
+
+
+def test_an_order_is_decided_by_the_buttons_of_its_row(merchant):
+    merchant.ready(merchant.order(payment={"order_id": "A"}))
+    page = merchant.sandbox.get("/_control/").text
+    (button,) = re.findall(r'data-send="([^"]*outcome=approve)"', page)
+
+    assert merchant.sandbox.post(button).status_code == 200
+
+    assert merchant.payment("A")["status"] == "SALE"
+
+
+def test_the_page_says_which_settings_were_changed(merchant):
+    assert "changed</span>" not in merchant.sandbox.get("/_control/").text
+
+    merchant.settings(tamper_fgkey=True, retry_count=3)
+
+    assert "1 changed</span>" in merchant.sandbox.get("/_control/").text
 
 
 # -- faults -----------------------------------------------------------------------
@@ -256,6 +413,61 @@ def test_a_wrong_amount_is_one_more(merchant):
 
     assert merchant.retrieve("A")["payment"]["amount"] == "27.30"
     assert merchant.retrieve("A")["payment"]["amount"] == "26.30"
+
+
+def test_a_wrong_amount_keeps_its_form_and_its_digits():
+    assert {
+        json.dumps(value): wire.encode(wrong_amounts({"amount": value})["amount"])
+        for value in ("26.30", "0", "0.000001", "n/a", None, True, 2630)
+    } == {
+        '"26.30"': '"27.30"',
+        '"0"': '"1"',
+        '"0.000001"': '"1.000001"',
+        '"n/a"': '"n/a"',
+        "null": "null",
+        "true": "true",
+        "2630": "2631",
+    }
+    assert wire.encode(wrong_amounts({"amount": Decimal("26.30")})) == (
+        '{"amount": 27.30}'
+    )
+
+
+def test_an_amount_is_found_wherever_it_is_but_a_count_is_none():
+    assert "total" not in AMOUNT_KEYS
+    answer = {"total": 3, "rows": [{"amountTotal": Decimal("9.99"), "status": "1"}]}
+
+    assert wrong_amounts(answer) == {
+        "total": 3,
+        "rows": [{"amountTotal": Decimal("10.99"), "status": "1"}],
+    }
+
+
+def test_a_wrong_amount_at_clink(sandbox):
+    headers = {"X-API-Key": CLINK_KEY, "X-Timestamp": str(int(time.time() * 1000))}
+    session = {
+        "customerEmail": "buyer@example.com",
+        "originalAmount": 26.3,
+        "originalCurrency": "USD",
+        "merchantReferenceId": "REF-1",
+        "priceDataList": [
+            {"name": "Tea", "quantity": 1, "unitAmount": 26.3, "currency": "USD"}
+        ],
+        "successUrl": "https://shop.example/thanks",
+        "cancelUrl": "https://shop.example/cart",
+    }
+    sandbox.post("/clink/api/checkout/session", json=session, headers=headers)
+    sandbox.post("/_control/clink/payments/REF-1/outcome", json={"outcome": "approve"})
+    sandbox.post(
+        "/_control/faults",
+        json={"provider": "clink", "operation": "list_orders", "fault": "wrong_amount"},
+    )
+
+    wrong, right = (sandbox.get("/clink/api/order", headers=headers) for _ in range(2))
+
+    assert '"amountTotal": 27.3,' in wrong.text
+    assert (wrong.json()["total"], right.json()["total"]) == (1, 1)
+    assert '"amountTotal": 26.3,' in right.text
 
 
 def test_latency_answers_late_but_the_work_is_done_at_once(merchant):
@@ -329,13 +541,49 @@ def test_a_taken_port_is_explained(sandbox_origin):
     assert "cannot listen" in done.stderr
 
 
-def test_the_docs_name_every_setting_fault_and_account(sandbox):
-    page = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
-    settings = sandbox.get("/_control/settings").json()["eximbay"]
+DOCS = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
+
+
+def accounts(slug):
+    """The table of accounts, wherever the gateway keeps it."""
+    for name in (f"{slug}.codes", f"{slug}.words", f"providers.{slug}"):
+        try:
+            module = importlib.import_module(f"django_multipay.sandbox.{name}")
+        except ModuleNotFoundError:
+            continue
+        if hasattr(module, "ACCOUNTS"):
+            return module.ACCOUNTS
+    raise LookupError(slug)
+
+
+def section(title):
+    """A section of the docs with its subsections."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", DOCS, re.M | re.S)
+    assert found is not None, title
+    return found[0]
+
+
+@pytest.mark.parametrize("provider", discover(), ids=lambda provider: provider.slug)
+def test_the_docs_name_every_setting_operation_and_account(provider, sandbox):
+    settings = sandbox.get("/_control/settings").json()[provider.slug]
+    page = section(provider.display_name) + section("Settings of callbacks")
 
     for name, default in settings.items():
         assert f"| `{name}` | `{json.dumps(default)}` |" in page
+    operations = sandbox.get("/_control/").text
+    named = re.findall(rf'value="(\w+)" data-provider="{provider.slug}"', operations)
+    assert named
+    assert len(named) == len(set(named))
+    for name in named:
+        assert f"`{name}`" in page
+    for account in accounts(provider.slug):
+        values = [getattr(account, name) for name in account.__dataclass_fields__]
+        texts = [value for value in values if isinstance(value, str)]
+        assert texts
+        for text in texts:
+            assert f"`{text}`" in section("Accounts")
+
+
+def test_the_docs_name_every_fault():
     for kind in WORK_IS_DONE:
-        assert f"| `{kind}` |" in page
-    for account in ACCOUNTS:
-        assert f"| `{account.mid}` | `{account.api_key}` |" in page
+        assert f"| `{kind}` |" in DOCS

@@ -144,6 +144,12 @@ def test_every_documented_object_is_accepted(merchant):
             {"payment": {"multi_payment_method": "P000,P101"}},
             "payment.multi_payment_method",
         ),
+        ({"payment": {"payment_method": "P999"}}, "payment.payment_method"),
+        (
+            {"payment": {"multi_payment_method": "P000-P999"}},
+            "payment.multi_payment_method",
+        ),
+        ({"payment": {"currency": "BHD"}}, "payment.currency"),
         ({"payment": {"shade": "red"}}, "payment.shade"),
         ({"merchant": {"mid": "0000000000"}}, "merchant.mid"),
         ({"buyer": {"name": ""}}, "buyer.name"),
@@ -266,6 +272,33 @@ def test_the_sum_rule_can_be_switched_off(merchant):
     assert merchant.ready(merchant.order(product=[line])).json()["rescode"] == "0000"
 
 
+def test_codes_outside_the_tables_can_be_let_through(merchant):
+    body = merchant.order(payment={"currency": "MYR", "payment_method": "P999"})
+    assert merchant.ready(body).json()["errcode"] == "CURRENCY_NOT_SUPPORTED"
+
+    merchant.settings(refuse_unknown_codes=False)
+
+    assert merchant.ready(body).json()["rescode"] == "0000"
+
+
+@pytest.mark.parametrize(
+    ("objects", "named"),
+    [
+        ({"payment": {"multi_payment_method": "P000-P003"}}, "multi_payment_method"),
+        ({"settings": {"site_foreign_currency": "USD"}}, "site_foreign_currency"),
+    ],
+)
+def test_the_domestic_account_has_nothing_of_cross_border(merchant, objects, named):
+    merchant.api_key = "test_SANDBOXKR1000000DE01"
+
+    answer = merchant.ready(
+        merchant.order(merchant={"mid": "SANDBOXKR1"}, **objects)
+    ).json()
+
+    assert answer["rescode"] == "EC00"
+    assert named in answer["resmsg"]
+
+
 def test_unknown_fields_can_be_let_through(merchant):
     merchant.settings(refuse_unknown_fields=False)
 
@@ -287,7 +320,22 @@ def test_unknown_fields_can_be_let_through(merchant):
         "Bearer " + base64.b64encode(b"test_1849705C642C217E0B2D:").decode(),
     ],
 )
-@pytest.mark.parametrize("operation", ["ready", "verify", "retrieve"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "ready",
+        "confirm",
+        "verify",
+        "retrieve",
+        "1849705C6420220922000013/cancel",
+        "1849705C6420220922000013/capture",
+        "1849705C6420220922000013/settle",
+        "tokenbilling/T/rebill",
+        "tokenbilling/T/delete",
+        "recurring/R/delete",
+        "recurring/R/adjust",
+    ],
+)
 def test_only_the_api_key_as_user_name_is_let_in(sandbox, operation, header):
     headers = {} if header is None else {"Authorization": header}
 

@@ -134,6 +134,9 @@ def test_the_page_shows_the_order_and_escapes_it(merchant):
         ("JP", "お支払い方法をお選びください", "ja"),
         ("CN", "请选择付款方式", "zh-Hans"),
         ("TW", "請選擇付款方式", "zh-Hant"),
+        ("RU", "Выберите способ оплаты", "ru"),
+        ("TH", "เลือกวิธีชำระเงิน", "th"),
+        ("VN", "Chọn cách thanh toán", "vi"),
         ("XX", "Choose how to pay", "en"),
     ],
 )
@@ -150,6 +153,14 @@ def test_the_page_speaks_the_language_or_english(merchant, lang, word, html_lang
         ({}, {}, ["P101", "P001"], ["P305", "P006", "P111"]),
         ({"payment_method": "P001"}, {}, ["P001"], ["P101"]),
         ({"multi_payment_method": "P003-P141"}, {}, ["P003", "P141"], ["P101"]),
+        ({"multi_payment_method": "P000-P185-P186"}, {}, ["P101", "P185"], ["P001"]),
+        ({"transaction_type": "PAYER_AUTH"}, {}, ["P101"], ["P001"]),
+        (
+            {"currency": "KRW", "amount": "500", "multi_payment_method": "P003"},
+            {"issuer_country": "KR"},
+            ["P111", "P302"],
+            ["P003"],
+        ),
         ({"currency": "JPY", "amount": "500"}, {}, ["P006", "P354"], ["P305"]),
         ({"currency": "KRW", "amount": "500"}, {}, ["P305"], ["P006", "P111"]),
         (
@@ -432,7 +443,7 @@ def test_a_card_with_a_unique_token_gets_no_second_one(merchant):
 def test_a_recurring_plan_is_registered(merchant):
     plan = {
         "recurring_amount": "10.50",
-        "recurring_start_date": "20260131",
+        "recurring_start_date": "20960131",
         "recurring_interval": "1",
     }
     merchant.pay("approve", merchant.order(recurring=plan))
@@ -440,7 +451,7 @@ def test_a_recurring_plan_is_registered(merchant):
     fields = merchant.statuses()[0].fields
     assert fields["recurring_payment"] == "Y"
     assert 0 < len(fields["recurring_id"]) <= 20
-    assert fields["recurring_next_date"] == "20260228"
+    assert fields["recurring_next_date"] == "20960229"
     (stored,) = merchant.sandbox.get("/_control/eximbay/plans").json()
     assert stored["recurring_id"] == fields["recurring_id"]
 

@@ -143,7 +143,7 @@ def _common_values(payment: Payment) -> dict[str, str]:
         "order_id": payment.order_id,
         "currency": payment.currency,
         "amount": payment.amount,
-        "email": sent["email"],
+        "email": sent.get("email", ""),
         "param1": sent.get("param1", ""),
         "param2": sent.get("param2", ""),
         "param3": sent.get("param3", "OPENAPI"),
@@ -172,7 +172,7 @@ def _result_values(payment: Payment) -> dict[str, str]:
     if is_card(payment.method):
         first, last = card_digits(payment.method)
         values["card_number1"], values["card_number4"] = first, last
-        values["card_holder"] = payment.fields["buyer"].upper()
+        values["card_holder"] = payment.fields.get("buyer", "").upper()
         values["installment_months"] = "00"
     return values
 

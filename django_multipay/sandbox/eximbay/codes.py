@@ -37,13 +37,18 @@ OK = "0000"
 BAD_REQUEST = "EC00"
 BAD_CREDENTIALS = "EC1000"
 BAD_CONTENT_TYPE = "EC1001"
+BAD_TRANSACTION_ID = "EC1002"
 BAD_METHOD = "EC1003"
 NOT_FOUND = "Q004"
 BAD_FGKEY = "VE00"
 
+# Answered with the HTTP status of a wrong request; other codes tell an outcome.
+BAD_REQUESTS = {BAD_REQUEST, BAD_CONTENT_TYPE, BAD_TRANSACTION_ID, BAD_FGKEY}
+
 # Not in any document: ours.
 CANCELED_BY_BUYER = "XC00"
 CARD_ALREADY_SAVED = "TK01"
+REFUND_REFUSED = "RF00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,9 @@ DECLINES_BY_CODE = {refusal.rescode: refusal for refusal in DECLINES}
 CANCELED = Refusal(CANCELED_BY_BUYER, "GENERIC_DECLINE", "Canceled by the buyer.")
 TOKEN_REFUSED = Refusal(CARD_ALREADY_SAVED, "DUPLICATION_DECLINE", "Card has a token.")
 CONTRADICTION = DECLINES_BY_CODE["X059"]
+NO_REFUND_FUNDS = Refusal(
+    REFUND_REFUSED, "INSUFFICIENT_MERCHANT_REFUND_FUNDS", "Insufficient refund funds."
+)
 
 CARDS = {
     "P101": "VISA",
@@ -118,8 +126,17 @@ WALLETS = {
     "P178": "Touch 'n Go",
     "P179": "GCash",
     "P195": "Alipay+ (mini program)",
+    "P197": "Klarna",
     "P198": "Apple Pay",
+    "P091": "Apple Pay VISA",
+    "P092": "Apple Pay Mastercard",
+    "P093": "Apple Pay American Express",
+    "P094": "Apple Pay JCB",
+    "P095": "Apple Pay UnionPay",
     "P199": "Samsung Pay",
+    "P096": "Samsung Pay VISA",
+    "P097": "Samsung Pay Mastercard",
+    "P098": "Samsung Pay American Express",
     "P300": "Unifipay",
     "P350": "GrabPay (Malaysia)",
     "P351": "GrabPay (Singapore)",
@@ -142,11 +159,22 @@ DEFERRED = {
     "P310": "Virtual account (overseas)",
     "P006": "Convenience store (eContext)",
 }
+# Gone from the current table; the reference still prints P185 and P186.
+OLDER_METHODS = {
+    "P105": "UnionPay 2D",
+    "P118": "Hana (formerly SK)",
+    "P185": "GrabPay (Singapore, older code)",
+    "P186": "LINE Pay",
+    "P189": "GrabPay (Malaysia, older code)",
+    "P190": "GrabPay (Philippines)",
+    "P194": "LINE Pay (eContext)",
+    "P306": "SmilePay",
+}
 ANY_CARD = "P000"
 GROUPS = (
     ("cards", CARDS),
     ("korean_cards", KOREAN_CARDS),
-    ("wallets", WALLETS),
+    ("wallets", {**WALLETS, **OLDER_METHODS}),
     ("korean_wallets", KOREAN_WALLETS),
     ("deferred", DEFERRED),
 )
@@ -154,6 +182,7 @@ GROUP_OF = {code: name for name, methods in GROUPS for code in methods}
 LABELS = {code: label for _, methods in GROUPS for code, label in methods.items()}
 KOREAN_ONLY = {*KOREAN_CARDS, *KOREAN_WALLETS, "P305"}
 YEN_ONLY = {"P006", "P354"}
+VIRTUAL_ACCOUNTS = {"P305", "P310"}
 NAVER_POINTS = {"P015", "P308"}
 BANK_TRANSFER = "P301"
 
@@ -173,9 +202,23 @@ CARD_DIGITS = {
 }
 OTHER_CARD_DIGITS = ("9490", "0001")
 
+CURRENCIES = (
+    *("KRW", "USD", "EUR", "GBP", "JPY", "THB"),
+    *("SGD", "RUB", "HKD", "CAD", "AUD"),
+)
 WHOLE_UNIT_CURRENCIES = {"KRW", "JPY"}
-LANGUAGES = ("EN", "KR", "JP", "CN", "TW")
+LANGUAGES = ("EN", "KR", "JP", "CN", "TW", "RU", "TH", "VN")
 SEOUL = timezone(timedelta(hours=9), "Asia/Seoul")
+
+
+def refusal_of(rescode: str) -> Refusal:
+    return DECLINES_BY_CODE.get(rescode) or Refusal(
+        rescode, "GENERIC_DECLINE", "Declined."
+    )
+
+
+def is_method(code: str) -> bool:
+    return code == ANY_CARD or code in LABELS
 
 
 def is_card(method: str) -> bool:

@@ -7,7 +7,7 @@ Each field also has a name in the older protocol below the Open API; the fgkey o
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -16,8 +16,12 @@ from django_multipay.sandbox.eximbay.codes import (
     ANY_CARD,
     BAD_REQUEST,
     BANK_TRANSFER,
+    CURRENCIES,
     NAVER_POINTS,
+    NOT_FOUND,
+    VIRTUAL_ACCOUNTS,
     decimal_places,
+    is_method,
 )
 
 
@@ -33,6 +37,10 @@ class Refused(Exception):
 
 def bad_request(text: str, errcode: str = "INVALID_OR_MISSING_FIELD") -> Refused:
     return Refused(BAD_REQUEST, f"Invalid request parameter: {text}", errcode)
+
+
+def no_transaction() -> Refused:
+    return Refused(NOT_FOUND, "No Transaction", "ORIGINAL_TRANSACTION_NOT_EXIST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +77,35 @@ class Field:
         return None
 
 
+Fields = tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One request body. The object "" stands for the body itself."""
+
+    objects: Mapping[str, Fields] = field(default_factory=dict)
+    mandatory: tuple[str, ...] = ()
+    # name of the list -> (prefix of its flat names, fields of one line)
+    lists: Mapping[str, tuple[str, Fields]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How strict the switches are."""
+
+    is_strict: bool
+    has_sum_rule: bool
+    knows_codes: bool
+
+
 AMOUNT = r"\d{1,15}(\.\d+)?"
 SIGNED_AMOUNT = r"-?\d{1,15}(\.\d+)?"
 WHOLE = r"[1-9]\d{0,8}"
 DAY = r"\d{8}"
 METHOD = r"P[A-Z0-9]\d{2}"
+# "A maximum of 10 digits, including two decimal places."
+PLAN_AMOUNT = r"\d+(\.\d{1,2})?"
 YES_NO = ("Y", "N")
 
 # Published lengths are enforced; 30 for order_id is ours (integrators cut there).
@@ -89,7 +121,7 @@ OTHER_PARAM = (
 )
 
 
-def _address(prefix: str) -> tuple[Field, ...]:
+def _address(prefix: str) -> Fields:
     names = [
         "city",
         "country",
@@ -103,7 +135,7 @@ def _address(prefix: str) -> tuple[Field, ...]:
     return tuple(Field(name, f"{prefix}_{name}") for name in names)
 
 
-READY: Mapping[str, tuple[Field, ...]] = {
+READY: Mapping[str, Fields] = {
     "payment": (
         Field(
             "transaction_type",
@@ -161,9 +193,7 @@ READY: Mapping[str, tuple[Field, ...]] = {
         Field("token_id", longest=20),
     ),
     "recurring": (
-        Field(
-            "recurring_amount", required=True, longest=10, pattern=r"\d+(\.\d{1,2})?"
-        ),
+        Field("recurring_amount", required=True, longest=10, pattern=PLAN_AMOUNT),
         Field("recurring_start_date", required=True, pattern=DAY),
         Field("recurring_interval", required=True, pattern=r"[1-9]|10"),
         Field("recurring_noti_url", longest=255),
@@ -193,92 +223,167 @@ READY: Mapping[str, tuple[Field, ...]] = {
         ),
     ),
 }
-READY_MANDATORY = ("payment", "merchant", "url", "buyer")
 
-# name of the list -> (prefix of its flat names, fields of one line)
-READY_LISTS: Mapping[str, tuple[str, tuple[Field, ...]]] = {
-    "product": (
-        "item",
-        (
-            Field("name", "product", required=True),
-            Field("quantity", required=True, pattern=WHOLE),
-            Field("unit_price", "unitPrice", required=True, pattern=AMOUNT),
-            Field("link", required=True),
-        ),
-    ),
-    "surcharge": (
-        "surcharge",
-        (
-            Field("name"),
-            Field("quantity", pattern=WHOLE),
-            # "negative quantity" in the document's prose means a negative price.
-            Field("unit_price", "unitPrice", pattern=SIGNED_AMOUNT),
-        ),
-    ),
-}
+PRODUCT = (
+    Field("name", "product", required=True),
+    Field("quantity", required=True, pattern=WHOLE),
+    Field("unit_price", "unitPrice", required=True, pattern=AMOUNT),
+    Field("link", required=True),
+)
+SURCHARGE = (
+    Field("name"),
+    Field("quantity", pattern=WHOLE),
+    # "negative quantity" in the document's prose means a negative price.
+    Field("unit_price", "unitPrice", pattern=SIGNED_AMOUNT),
+)
+LINES = {"product": ("item", PRODUCT), "surcharge": ("surcharge", SURCHARGE)}
 MOST_LINES = 3
 
-VERIFY: Mapping[str, tuple[Field, ...]] = {"": (Field("data", required=True),)}
+READY_FORM = Form(
+    objects=READY, mandatory=("payment", "merchant", "url", "buyer"), lists=LINES
+)
 
-RETRIEVE: Mapping[str, tuple[Field, ...]] = {
-    "": (
-        MID,
-        Field("key_field", required=True, choices=("order_id", "transaction_id")),
-    ),
-    "payment": (ORDER_ID, CURRENCY, PRICE, LANG, Field("transaction_id")),
-    "other_param": OTHER_PARAM,
-}
+CONFIRM = Form(
+    objects={
+        "": (
+            Field(
+                "transaction_type",
+                required=True,
+                choices=("PAYMENT_PA", "AUTHORIZE_PA"),
+            ),
+            MID,
+        ),
+        "payment": (
+            ORDER_ID,
+            CURRENCY,
+            PRICE,
+            Field("payer_auth_id", required=True, longest=24),
+            LANG,
+        ),
+        "other_param": OTHER_PARAM,
+    },
+    mandatory=("payment",),
+)
+
+VERIFY = Form(objects={"": (Field("data", required=True),)})
+
+RETRIEVE = Form(
+    objects={
+        "": (
+            MID,
+            Field("key_field", required=True, choices=("order_id", "transaction_id")),
+        ),
+        "payment": (ORDER_ID, CURRENCY, PRICE, LANG, Field("transaction_id")),
+        "other_param": OTHER_PARAM,
+    },
+    mandatory=("payment",),
+)
+
+CANCEL = Form(
+    objects={
+        "": (MID,),
+        "refund": (
+            Field("refund_type", required=True, choices=("F", "P")),
+            # Mandatory by its heading, optional with F by its text.
+            Field("refund_amount", pattern=AMOUNT),
+            Field("refund_id", required=True),
+            Field("reason", required=True),
+        ),
+        "payment": (
+            ORDER_ID,
+            CURRENCY,
+            PRICE,
+            Field("balance", required=True, pattern=AMOUNT),
+            LANG,
+        ),
+        "refund_account": (
+            Field("user_name", required=True),
+            Field("bank_code", required=True),
+            Field("account_number", required=True),
+        ),
+        "tax": READY["tax"],
+        "other_param": OTHER_PARAM,
+    },
+    mandatory=("refund", "payment"),
+)
+
+CAPTURE = Form(
+    objects={
+        "": (MID,),
+        "payment": (ORDER_ID, CURRENCY, PRICE, LANG),
+        "other_param": OTHER_PARAM,
+    },
+    mandatory=("payment",),
+)
+
+SETTLE = Form(
+    objects={"": (MID,), "payment": (ORDER_ID, CURRENCY, PRICE)},
+    mandatory=("payment",),
+)
+
+REBILL = Form(
+    objects={
+        "payment": (ORDER_ID, CURRENCY, PRICE, LANG),
+        "merchant": (MID, Field("shop")),
+        "buyer": READY["buyer"],
+        "other_param": OTHER_PARAM,
+        "ship_to": READY["ship_to"],
+        "bill_to": READY["bill_to"],
+    },
+    mandatory=("payment", "merchant", "buyer"),
+    lists=LINES,
+)
+# The document's example has no lang, no buyer, and a product of blanks.
+REBILL_AS_EXAMPLE = Form(
+    objects={
+        **REBILL.objects,
+        "payment": (ORDER_ID, CURRENCY, PRICE, replace(LANG, required=False)),
+    },
+    mandatory=("payment", "merchant"),
+    lists={
+        **LINES,
+        "product": ("item", tuple(replace(item, required=False) for item in PRODUCT)),
+    },
+)
+
+ADJUST = Form(
+    objects={
+        "": (Field("adjust_amount", required=True, longest=10, pattern=PLAN_AMOUNT),)
+    }
+)
 
 
-def check_payment_request(
-    body: Mapping[str, Any], *, is_strict: bool, has_sum_rule: bool
-) -> None:
-    """All that can be said about a `ready` body without looking into the ledger."""
-    check_objects(
-        body,
-        READY,
-        mandatory=READY_MANDATORY,
-        lists=READY_LISTS,
-        is_strict=is_strict,
-    )
-    for name, (_, fields) in READY_LISTS.items():
-        _check_lines(body.get(name), fields, name, is_strict=is_strict)
+def check_order(body: Mapping[str, Any], form: Form, rules: Rules) -> None:
+    """All that can be said about a new order without looking into the ledger."""
+    check_form(body, form, is_strict=rules.is_strict)
     payment = body["payment"]
-    _check_amount(payment["amount"], payment["currency"], "payment.amount")
+    check_amount(payment["amount"], payment["currency"], "payment.amount")
     for problem in (*_method_problems(body), *_recurring_problems(body)):
         raise bad_request(problem)
-    if has_sum_rule:
+    if rules.knows_codes:
+        _check_codes(payment)
+    if rules.has_sum_rule:
         _check_sum(body)
 
 
-def check_objects(
-    body: Mapping[str, Any],
-    table: Mapping[str, tuple[Field, ...]],
-    *,
-    mandatory: Iterable[str] = (),
-    lists: Iterable[str] = (),
-    is_strict: bool = True,
-) -> None:
-    """Every object of the table; "" stands for the body itself.
-
-    Strict: a field the document does not know is refused too.
-    """
+def check_form(body: Mapping[str, Any], form: Form, *, is_strict: bool = True) -> None:
+    """Every object of the form. Strict: a field the document does not know is refused."""
     if is_strict:
-        top = (item.name for item in table.get("", ()))
-        _check_names(body, {*top, *table, *lists}, "")
-    for name in mandatory:
+        top = (item.name for item in form.objects.get("", ()))
+        _check_names(body, {*top, *form.objects, *form.lists}, "")
+    for name in form.mandatory:
         if name not in body:
             raise bad_request(f"{name} is mandatory")
-    for name, fields in table.items():
+    for name, fields in form.objects.items():
         if name == "":
             _check_fields(body, fields, "")
         elif name in body:
             _check_object(body[name], fields, name, is_strict=is_strict)
+    for name, (_, fields) in form.lists.items():
+        _check_lines(body.get(name), fields, name, is_strict=is_strict)
 
 
-def _check_object(
-    holder: Any, fields: tuple[Field, ...], path: str, *, is_strict: bool
-) -> None:
+def _check_object(holder: Any, fields: Fields, path: str, *, is_strict: bool) -> None:
     if not isinstance(holder, dict):
         raise bad_request(f"{path} must be an object")
     if is_strict:
@@ -286,9 +391,7 @@ def _check_object(
     _check_fields(holder, fields, path)
 
 
-def _check_fields(
-    holder: Mapping[str, Any], fields: tuple[Field, ...], path: str
-) -> None:
+def _check_fields(holder: Mapping[str, Any], fields: Fields, path: str) -> None:
     for item in fields:
         place = f"{path}.{item.name}" if path else item.name
         if problem := item.problem_with(holder, place):
@@ -303,9 +406,7 @@ def _check_names(holder: Mapping[str, Any], known: set[str], path: str) -> None:
             )
 
 
-def _check_lines(
-    lines: Any, fields: tuple[Field, ...], name: str, *, is_strict: bool
-) -> None:
+def _check_lines(lines: Any, fields: Fields, name: str, *, is_strict: bool) -> None:
     if lines is None:
         return
     if not isinstance(lines, list):
@@ -316,25 +417,38 @@ def _check_lines(
         _check_object(line, fields, f"{name}[{position}]", is_strict=is_strict)
 
 
-def _check_amount(amount: str, currency: str, path: str) -> None:
-    value = Decimal(amount)
-    places = decimal_places(currency)
-    if value <= 0:
+def check_amount(amount: str, currency: str, path: str) -> None:
+    if Decimal(amount) <= 0:
         raise bad_request(f"{path} must be greater than 0")
-    if value != round(value, places):
-        raise bad_request(f"{path} has more than {places} decimals")
+    if has_too_many_decimals(amount, currency):
+        raise bad_request(f"{path} has more than {decimal_places(currency)} decimals")
+
+
+def has_too_many_decimals(amount: str, currency: str) -> bool:
+    value = Decimal(amount)
+    return value != round(value, decimal_places(currency))
+
+
+def _check_codes(payment: Mapping[str, str]) -> None:
+    if payment["currency"] not in CURRENCIES:
+        raise bad_request("payment.currency is not served", "CURRENCY_NOT_SUPPORTED")
+    for name in ("payment_method", "multi_payment_method"):
+        codes = payment.get(name)
+        if codes and not all(is_method(code) for code in codes.split("-")):
+            raise bad_request(f"payment.{name} is unknown")
 
 
 def _check_sum(body: Mapping[str, Any]) -> None:
     """Reported by integrators as Eximbay's own note; not in the reference."""
-    if not body.get("product"):
-        return
-    total = sum(
+    prices = [
         Decimal(line["quantity"]) * Decimal(line["unit_price"])
-        for name in READY_LISTS
+        for name in LINES
         for line in body.get(name) or ()
         if line.get("quantity") and line.get("unit_price")
-    )
+    ]
+    if not body.get("product") or not prices:
+        return
+    total = sum(prices)
     if total != Decimal(body["payment"]["amount"]):
         raise bad_request(
             f"product and surcharge add up to {total}, not to payment.amount"
@@ -364,10 +478,23 @@ def _recurring_problems(body: Mapping[str, Any]) -> Iterable[str]:
         return
     if Decimal(plan["recurring_amount"]) <= 0:
         yield "recurring.recurring_amount must be greater than 0"
+    if has_too_many_decimals(plan["recurring_amount"], body["payment"]["currency"]):
+        yield "recurring.recurring_amount has too many decimals"
     try:
         read_day(plan["recurring_start_date"])
     except ValueError:
         yield "recurring.recurring_start_date is no date"
+
+
+def check_refund_extras(body: Mapping[str, Any], method: str) -> None:
+    """What a refund of one method or another demands beside the amount."""
+    if method in VIRTUAL_ACCOUNTS and "refund_account" not in body:
+        raise bad_request("refund_account is mandatory", "INVALID_ACCOUNT")
+    if method in VIRTUAL_ACCOUNTS | NAVER_POINTS:
+        tax = body.get("tax", {})
+        for item in READY["tax"]:
+            if not tax.get(item.name):
+                raise bad_request(f"tax.{item.name} is mandatory for {method}")
 
 
 def flatten(body: Mapping[str, Any]) -> dict[str, str]:
@@ -380,7 +507,7 @@ def flatten(body: Mapping[str, Any]) -> dict[str, str]:
             for item in fields
             if holder.get(item.name) is not None
         }
-    for name, (prefix, fields) in READY_LISTS.items():
+    for name, (prefix, fields) in LINES.items():
         for position, line in enumerate(body.get(name) or ()):
             flat |= {
                 f"{prefix}_{position}_{item.flat_name}": line[item.name]

@@ -1,22 +1,41 @@
 """Eximbay's ledger: orders, tokens, plans, and the ids they get."""
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS_BY_MID,
+    OK,
     SEOUL,
     Account,
+    Refusal,
     decimal_places,
+    is_card,
 )
 
 NONE, REGISTERED, AUTH, SALE = "NONE", "REGISTERED", "AUTH", "SALE"
 AUTHENTICATED, FAILED = "AUTHENTICATED", "FAILED"
 # What `retrieve` knows; the other words are only for the control desk.
 RETRIEVABLE = {REGISTERED, AUTH, SALE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """One cancel that reached the bank. `errcode` is empty when it succeeded."""
+
+    refund_id: str
+    transaction_id: str
+    date: str
+    amount: Decimal
+    errcode: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        return not self.errcode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +56,11 @@ class Payment:
     payer_auth_id: str = ""
     dm_decision: str = ""
     balance: Decimal = Decimal(0)
+    # How many times money was taken: 1 once it is a SALE.
+    charges: int = 0
+    captured_date: str = ""
+    settled_date: str = ""
+    refunds: list[Refund] = field(default_factory=list)
     token_id: str = ""
     recurring_id: str = ""
     # Fields only some callbacks have: virtual account, payment_url, token, plan.
@@ -72,8 +96,43 @@ class Payment:
     def is_domestic(self) -> bool:
         return self.account.is_domestic or self.fields.get("issuercountry") == "KR"
 
+    @property
+    def refunded(self) -> Decimal:
+        return sum((item.amount for item in self.refunds if item.is_done), Decimal(0))
+
+    def accept(self, status: str, transaction_id: str, moment: datetime) -> None:
+        """The acquirer's yes, or a registration that still waits for its money."""
+        self.closed = True
+        self.rescode, self.resmsg, self.errcode = OK, "Success.", ""
+        self.status = status
+        self.transaction_id = transaction_id
+        self.transaction_date = seoul_time(moment)
+        if status == REGISTERED:
+            return
+        # "A simplified payment transaction does not generate an authorization number."
+        if is_card(self.method):
+            self.auth_code = f"{secrets.randbelow(1_000_000):06d}"
+        self.balance = Decimal(self.amount)
+        self.charges = 1 if status == SALE else 0
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A no: nothing of an earlier yes is left, and the order id is used up."""
+        self.closed = True
+        self.status = FAILED
+        self.rescode = refusal.rescode
+        self.resmsg = refusal.resmsg
+        self.errcode = refusal.errcode
+        self.transaction_id = self.transaction_date = self.auth_code = ""
+        self.payer_auth_id = self.token_id = self.recurring_id = ""
+        self.balance = Decimal(0)
+        self.charges = 0
+        self.extras = {}
+        self.dm_decision = "REJECT" if refusal.rescode.startswith("DP") else ""
+
     def as_json(self) -> dict[str, Any]:
         return {
+            "reference": self.order_id,
+            "provider_reference": self.transaction_id,
             "order_id": self.order_id,
             "mid": self.mid,
             "transaction_id": self.transaction_id,
@@ -82,6 +141,19 @@ class Payment:
             "currency": self.currency,
             "amount": self.amount,
             "balance": wire_amount(self.balance, self.currency),
+            "refunded": wire_amount(self.refunded, self.currency),
+            "refunds": [
+                {
+                    "reference": item.refund_id,
+                    "provider_reference": item.transaction_id,
+                    "amount": wire_amount(item.amount, self.currency),
+                    "status": "SUCCEEDED" if item.is_done else "FAILED",
+                }
+                for item in self.refunds
+            ],
+            "charges": self.charges,
+            "captured_date": self.captured_date,
+            "settled_date": self.settled_date,
             "rescode": self.rescode,
             "resmsg": self.resmsg,
             "errcode": self.errcode,
@@ -90,8 +162,9 @@ class Payment:
             "payer_auth_id": self.payer_auth_id,
             "token_id": self.token_id,
             "recurring_id": self.recurring_id,
-            "return_url": self.fields["returnurl"],
-            "status_url": self.fields["statusurl"],
+            # A charge by token or plan has no page and no URL to come back to.
+            "return_url": self.fields.get("returnurl", ""),
+            "status_url": self.fields.get("statusurl", ""),
             "callbacks": list(self.callbacks),
         }
 
@@ -102,8 +175,15 @@ class SavedToken:
     mid: str
     method: str
     card: tuple[str, str]
+    holder: str
     order_id: str = ""
     deleted: bool = False
+
+    @property
+    def card_identifier(self) -> str:
+        """The same for every token of one card at one merchant."""
+        card = f"{self.mid}:{self.method}:{''.join(self.card)}"
+        return hashlib.sha256(card.encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -112,6 +192,7 @@ class SavedToken:
             "payment_method": self.method,
             "card_number1": self.card[0],
             "card_number4": self.card[1],
+            "card_identifier": self.card_identifier,
             "order_id": self.order_id,
             "deleted": self.deleted,
         }
@@ -124,11 +205,27 @@ class RecurringPlan:
     order_id: str
     currency: str
     amount: str
+    start_date: date
     interval_months: int
-    next_date: date
     noti_url: str
     method: str
+    # The next charge is so many intervals after the start.
+    period: int = 1
+    charges: list[str] = field(default_factory=list)
     deleted: bool = False
+
+    @property
+    def next_date(self) -> date:
+        """Counted from the start, so a plan of the 31st goes back to the 31st."""
+        return months_later(self.start_date, self.interval_months * self.period)
+
+    @property
+    def due_at(self) -> datetime:
+        return datetime.combine(self.next_date, time(), SEOUL)
+
+    def skip_until_after(self, day: date) -> None:
+        while self.next_date <= day:
+            self.period += 1
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -137,10 +234,12 @@ class RecurringPlan:
             "order_id": self.order_id,
             "currency": self.currency,
             "recurring_amount": self.amount,
+            "recurring_start_date": f"{self.start_date:%Y%m%d}",
             "recurring_interval": self.interval_months,
             "recurring_next_date": f"{self.next_date:%Y%m%d}",
             "recurring_noti_url": self.noti_url,
             "payment_method": self.method,
+            "charges": list(self.charges),
             "deleted": self.deleted,
         }
 
@@ -167,17 +266,29 @@ class Ledger:
     def put(self, payment: Payment) -> None:
         self.payments[payment.mid, payment.order_id] = payment
 
-    def by_order(self, order_id: str) -> Payment | None:
-        for payment in self.payments.values():
-            if payment.order_id == order_id:
-                return payment
-        return None
-
     def by_transaction(self, mid: str, transaction_id: str) -> Payment | None:
         for payment in self.payments.values():
             if transaction_id and payment.transaction_id == transaction_id:
                 return payment if payment.mid == mid else None
         return None
+
+    def is_refund_id_used(self, mid: str, refund_id: str) -> bool:
+        return any(
+            refund.refund_id == refund_id
+            for payment in self.payments.values()
+            if payment.mid == mid
+            for refund in payment.refunds
+        )
+
+    def token(self, mid: str, token_id: str) -> SavedToken | None:
+        token = self.tokens.get(token_id)
+        is_live = token is not None and not token.deleted and token.mid == mid
+        return token if is_live else None
+
+    def plan(self, mid: str, recurring_id: str) -> RecurringPlan | None:
+        plan = self.plans.get(recurring_id)
+        is_live = plan is not None and not plan.deleted and plan.mid == mid
+        return plan if is_live else None
 
     def token_of_card(
         self, mid: str, method: str, card: tuple[str, str]

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django_multipay.sandbox.books import Clock
 from django_multipay.sandbox.eximbay.codes import (
@@ -29,12 +28,12 @@ from django_multipay.sandbox.eximbay.codes import (
     Refusal,
     card_digits,
     is_card,
+    refusal_of,
 )
 from django_multipay.sandbox.eximbay.documents import bad_request, read_day
 from django_multipay.sandbox.eximbay.ledger import (
     AUTH,
     AUTHENTICATED,
-    FAILED,
     REGISTERED,
     SALE,
     Ledger,
@@ -42,8 +41,6 @@ from django_multipay.sandbox.eximbay.ledger import (
     Payment,
     RecurringPlan,
     SavedToken,
-    months_later,
-    seoul_time,
 )
 
 OUTCOMES = (
@@ -77,16 +74,21 @@ class Till:
     def offered(self, payment: Payment) -> list[str]:
         """The methods this page shows, in order, each once."""
         if payment.transaction_type == "REBILL":
-            return [self._ledger.tokens[payment.fields["token_id"]].method]
+            token = self._ledger.token(payment.mid, payment.fields["token_id"])
+            return [token.method] if token is not None else []
         is_krw, is_jpy = payment.currency == "KRW", payment.currency == "JPY"
         cards = [*KOREAN_CARDS] if payment.is_domestic and is_krw else []
         cards += CARDS
         multi = payment.fields.get("multipaymethod", "")
-        asked = multi.split("-") if multi else []
+        # "For Cross-Border payment Integration": the domestic page ignores it.
+        asked = multi.split("-") if multi and not payment.is_domestic else []
         if payment.fields.get("paymethod"):
             asked = [payment.fields["paymethod"]]
         if not asked:
             asked = [ANY_CARD]
+            if payment.transaction_type == "PAYER_AUTH":
+                # 3-D Secure is a matter of cards.
+                return cards
             if payment.is_domestic:
                 asked += USUAL_KOREAN
             else:
@@ -113,15 +115,14 @@ class Till:
         if refusal is None and self._is_card_taken(payment):
             refusal = TOKEN_REFUSED
         if refusal is not None:
-            self._fail(payment, refusal)
+            payment.refuse(refusal)
         else:
             self._succeed(payment, origin, is_reviewed=outcome == "review")
         told = replace(payment)
         if outcome != "contradict":
             returned = None if outcome == "close" else told
             return Verdict(returned=returned, notified=told)
-        # Seen live: the return says yes, a second later the status says no.
-        self._fail(payment, CONTRADICTION)
+        self._contradict(payment)
         return Verdict(returned=told, notified=replace(payment), is_return_first=True)
 
     def _chosen_method(self, payment: Payment, method: str, outcome: str) -> str:
@@ -145,44 +146,35 @@ class Till:
             is not None
         )
 
-    def _fail(self, payment: Payment, refusal: Refusal) -> None:
-        payment.status = FAILED
-        payment.rescode = refusal.rescode
-        payment.resmsg = refusal.resmsg
-        payment.errcode = refusal.errcode
-        payment.transaction_id = payment.transaction_date = payment.auth_code = ""
-        payment.payer_auth_id = ""
-        payment.balance = Decimal(0)
-        payment.extras = {}
-        payment.dm_decision = "REJECT" if refusal.rescode.startswith("DP") else ""
-
     def _succeed(self, payment: Payment, origin: str, *, is_reviewed: bool) -> None:
         now = self._clock.now()
-        payment.rescode, payment.resmsg = OK, "Success."
         payment.dm_decision = "REVIEW" if is_reviewed else ""
         if payment.transaction_type == "PAYER_AUTH":
+            payment.rescode, payment.resmsg = OK, "Success."
             payment.status = AUTHENTICATED
             payment.payer_auth_id = self._numbers.payer_auth_id(now)
             return
-        payment.transaction_id = self._numbers.transaction_id(
+        transaction_id = self._numbers.transaction_id(
             payment.mid, now, is_domestic=payment.method in KOREAN_ONLY
         )
-        payment.transaction_date = seoul_time(now)
         if payment.method in DEFERRED:
-            payment.status = REGISTERED
+            payment.accept(REGISTERED, transaction_id, now)
             payment.extras = self._deferred_extras(payment, origin)
             return
-        payment.status = AUTH if payment.transaction_type == "AUTHORIZE" else SALE
-        payment.auth_code = f"{secrets.randbelow(1_000_000):06d}"
-        payment.balance = Decimal(payment.amount)
+        status = AUTH if payment.transaction_type == "AUTHORIZE" else SALE
+        payment.accept(status, transaction_id, now)
         self._save_token(payment, now)
         self._save_plan(payment, now)
 
     def receive_deposit(self, payment: Payment) -> None:
         """The money of a REGISTERED order arrives; the transaction id stays."""
-        payment.status = SALE
-        payment.transaction_date = seoul_time(self._clock.now())
-        payment.balance = Decimal(payment.amount)
+        payment.accept(SALE, payment.transaction_id, self._clock.now())
+
+    def _contradict(self, payment: Payment) -> None:
+        """Seen live: the return says yes, a second later the status says no."""
+        self._ledger.tokens.pop(payment.token_id, None)
+        self._ledger.plans.pop(payment.recurring_id, None)
+        payment.refuse(CONTRADICTION)
 
     def _deferred_extras(self, payment: Payment, origin: str) -> dict[str, str]:
         if payment.method == "P006":
@@ -210,6 +202,7 @@ class Till:
             mid=payment.mid,
             method=payment.method,
             card=card_digits(payment.method),
+            holder=payment.fields["buyer"].upper(),
             order_id=payment.order_id,
         )
 
@@ -217,18 +210,19 @@ class Till:
         fields = payment.fields
         if "recurring_amount" not in fields:
             return
-        interval = int(fields["recurring_interval"])
         plan = RecurringPlan(
             recurring_id=self._numbers.recurring_id(now),
             mid=payment.mid,
             order_id=payment.order_id,
             currency=payment.currency,
             amount=fields["recurring_amount"],
-            interval_months=interval,
-            next_date=months_later(read_day(fields["recurring_start_date"]), interval),
+            start_date=read_day(fields["recurring_start_date"]),
+            interval_months=int(fields["recurring_interval"]),
             noti_url=fields.get("recurring_noti_url", ""),
             method=payment.method,
         )
+        # A start in the past owes nothing: the first charge is the next one to come.
+        plan.skip_until_after(now.astimezone(SEOUL).date())
         self._ledger.plans[plan.recurring_id] = plan
         payment.recurring_id = plan.recurring_id
         payment.extras |= {
@@ -251,6 +245,4 @@ def _chosen_refusal(outcome: str, rescode: str) -> Refusal | None:
         return DECLINES[0]
     if not re.fullmatch(r"[A-Z0-9]{1,8}", rescode) or rescode == OK:
         raise bad_request("rescode is malformed")
-    return DECLINES_BY_CODE.get(rescode) or Refusal(
-        rescode, "GENERIC_DECLINE", "Declined."
-    )
+    return refusal_of(rescode)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -58,6 +59,38 @@ class Setting:
         return None if isinstance(value, str) else f"{self.name} must be a string"
 
 
+# Where there is one address per merchant; a gateway that is told an address with each
+# payment has no such setting.
+WEBHOOK_URL = Setting(
+    "webhook_url", "", help="Where callbacks go; empty: they are recorded, not sent."
+)
+# Of every gateway that has callbacks; `callbacks.Outbox` obeys them.
+CALLBACK_SETTINGS = (
+    Setting("callbacks_enabled", True, help="false: callbacks are recorded, not sent."),
+    Setting(
+        "retry_count", 3, help="Tries to deliver a callback until it is acknowledged."
+    ),
+    Setting(
+        "retry_delay_seconds", 2.0, help="Wait between two tries, on the sandbox clock."
+    ),
+    Setting(
+        "duplicate_status",
+        0,
+        help="So many more deliveries of an already acknowledged callback.",
+    ),
+    Setting(
+        "send_status_before_return",
+        True,
+        help="The page answers the buyer after the first try to deliver the callback.",
+    ),
+    Setting(
+        "status_delay_seconds",
+        1.0,
+        help="How long after the return the callback is sent when the return is first.",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One API endpoint: recorded, and open to faults under its name."""
@@ -68,6 +101,8 @@ class Operation:
     handler: Handler
     # Called by a page of another origin (a provider's browser SDK).
     is_cross_origin: bool = False
+    # Fields of the request or the answer that never enter the books.
+    secret_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +116,8 @@ class Row:
     tone: str = ""
     note: str = ""
     actions: tuple[tuple[str, str], ...] = ()
+    # Address of the hosted page; empty when there is none.
+    page: str = ""
 
 
 class SandboxProvider(ABC):
@@ -115,6 +152,18 @@ class SandboxProvider(ABC):
         if not found:
             self.settings.update(changes)
         return found
+
+    def changed_settings(self) -> list[str]:
+        """The names of the settings that are not as they were at first."""
+        return [
+            item.name
+            for item in self.settings_table
+            if self.settings[item.name] != item.default
+        ]
+
+    def control_path(self, reference: str) -> str:
+        """Where the control API has this payment."""
+        return f"/_control/{self.slug}/payments/{quote(reference, safe='')}"
 
     @abstractmethod
     def operations(self) -> Sequence[Operation]:

@@ -4,12 +4,11 @@ The rooms behind them (documents, ledger, outcomes, callbacks ...) are in
 `django_multipay/sandbox/eximbay/`.
 """
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,10 +16,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from django_multipay.sandbox import pages
-from django_multipay.sandbox.books import CallbackEntry
-from django_multipay.sandbox.callbacks import Policy
-from django_multipay.sandbox.control import read_json
-from django_multipay.sandbox.eximbay.api import Api, origin
+from django_multipay.sandbox.callbacks import Forgery, Message, Outbox
+from django_multipay.sandbox.control import (
+    find_payment,
+    read_json,
+    read_outcome,
+    sent_back,
+)
+from django_multipay.sandbox.eximbay.api import Api
 from django_multipay.sandbox.eximbay.callback import (
     FORM_HEADERS,
     callback_fields,
@@ -30,6 +33,8 @@ from django_multipay.sandbox.eximbay.callback import (
     is_same,
     sign,
 )
+from django_multipay.sandbox.eximbay.changes import ChangesApi
+from django_multipay.sandbox.eximbay.charges import Charges
 from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS,
     ACCOUNTS_BY_MID,
@@ -48,6 +53,7 @@ from django_multipay.sandbox.eximbay.codes import (
 from django_multipay.sandbox.eximbay.documents import (
     Refused,
 )
+from django_multipay.sandbox.eximbay.gate import Gate
 from django_multipay.sandbox.eximbay.ledger import (
     AUTH,
     FAILED,
@@ -59,8 +65,12 @@ from django_multipay.sandbox.eximbay.ledger import (
     SavedToken,
     seoul_time,
     shown_amount,
+    wire_amount,
+    with_commas,
 )
-from django_multipay.sandbox.eximbay.outcomes import Till, Verdict
+from django_multipay.sandbox.eximbay.outcomes import OUTCOMES, Till, Verdict
+from django_multipay.sandbox.eximbay.plans import Plans
+from django_multipay.sandbox.eximbay.stored import StoredApi
 from django_multipay.sandbox.eximbay.switches import SETTINGS
 from django_multipay.sandbox.providers import (
     Operation,
@@ -68,9 +78,15 @@ from django_multipay.sandbox.providers import (
     SandboxProvider,
     World,
 )
+from django_multipay.sandbox.wire import origin
 
 # Colors of the control page.
 TONES = {SALE: "good", AUTH: "good", REGISTERED: "wait", FAILED: "bad"}
+
+# What the control desk pays with when nobody chooses.
+USUAL_METHOD = "P101"
+# The outcome that follows a registration.
+DEPOSIT = "deposit"
 
 
 class EximbayProvider(SandboxProvider):
@@ -84,16 +100,27 @@ class EximbayProvider(SandboxProvider):
         self.ledger = Ledger()
         self._numbers = Numbers(world.clock.now())
         self._till = Till(self.ledger, self._numbers, world.clock)
-        self._api = Api(self.ledger, self.settings)
+        charges = Charges(self.ledger, self._numbers, world.clock, self.settings)
+        self._plans = Plans(charges, world.clock, self._tell_of_plan)
+        self._outbox = Outbox(self.slug, world.deliveries, self.settings)
+        gate = Gate(self.settings)
+        self._api = Api(self.ledger, gate, self.settings)
+        self._changes = ChangesApi(self.ledger, charges, gate, self.settings)
+        self._stored = StoredApi(self.ledger, charges, gate, self.settings)
 
     def reset(self) -> None:
         super().reset()
+        self._plans.clear()
         self.ledger.clear()
 
     # -- doors ---------------------------------------------------------------
 
     def operations(self) -> Sequence[Operation]:
-        return self._api.operations()
+        return (
+            *self._api.operations(),
+            *self._changes.operations(),
+            *self._stored.operations(),
+        )
 
     def pages(self) -> Sequence[BaseRoute]:
         return (
@@ -110,9 +137,10 @@ class EximbayProvider(SandboxProvider):
     def control_routes(self) -> Sequence[BaseRoute]:
         return (
             Route("/payments", self.list_payments),
-            Route("/payments/{order_id}", self.show_payment),
-            Route("/payments/{order_id}/deposit", self.deposit, methods=["POST"]),
-            Route("/payments/{order_id}/callback", self.forge, methods=["POST"]),
+            Route("/payments/{reference}", self.show_payment),
+            Route("/payments/{reference}/outcome", self.outcome, methods=["POST"]),
+            Route("/payments/{reference}/deposit", self.deposit, methods=["POST"]),
+            Route("/payments/{reference}/callback", self.forge, methods=["POST"]),
             Route("/tokens", self.tokens, methods=["GET", "POST"]),
             Route("/plans", self.list_plans),
         )
@@ -137,8 +165,7 @@ class EximbayProvider(SandboxProvider):
 
     async def open_page(self, request: Request) -> Response:
         """The form the SDK submits; every field of it is covered by the fgkey."""
-        form = await request.form()
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        fields = await pages.read_form(request)
         # Added by the SDK after signing; it comes back in every callback.
         param3 = fields.pop("param3", "")
         fgkey = fields.pop("fgkey", None)
@@ -162,16 +189,13 @@ class EximbayProvider(SandboxProvider):
             return _stop("EEEE", "Duplicated page call")
         if request.method == "GET":
             return self._choices(payment)
-        form = {
-            name: value
-            for name, value in (await request.form()).items()
-            if isinstance(value, str)
-        }
+        form = await pages.read_form(request)
         try:
             verdict = self._till.decide(payment, form, origin(request))
         except Refused as refused:
             return self._choices(payment, problem=refused.resmsg)
-        return await self._send_out(payment, verdict)
+        await self._send_out(payment, verdict)
+        return self._back(payment)
 
     def _choices(self, payment: Payment, problem: str = "") -> Response:
         codes = self._till.offered(payment)
@@ -188,7 +212,7 @@ class EximbayProvider(SandboxProvider):
             groups=groups,
             declines=DECLINES,
             can_register=any(code in DEFERRED for code in codes),
-            saved=self.ledger.tokens.get(payment.fields.get("token_id", "")),
+            saved=self.ledger.token(payment.mid, payment.fields.get("token_id", "")),
             problem=problem,
         )
 
@@ -198,76 +222,63 @@ class EximbayProvider(SandboxProvider):
             raise HTTPException(409, f"{payment.order_id} is not REGISTERED")
         self._till.receive_deposit(payment)
         if not self.settings["return_only"]:
-            self._start(self._record_status(payment, payment), delay=0)
+            self._outbox.start(self._outbox.record(self._status(payment, payment)))
 
     # -- callbacks -----------------------------------------------------------
 
-    async def _send_out(self, payment: Payment, verdict: Verdict) -> Response:
+    async def _send_out(self, payment: Payment, verdict: Verdict) -> None:
+        if payment.recurring_id:
+            self._plans.expect(self.ledger.plans[payment.recurring_id])
         returned = None if self.settings["status_only"] else verdict.returned
         if returned is not None:
             payment.returned = self._encoded(returned)
         if not self.settings["return_only"]:
-            entry = self._record_status(payment, verdict.notified)
-            is_first = self.settings["send_status_before_return"]
-            if verdict.is_return_first or not is_first:
-                self._start(entry, delay=self.settings["status_delay_seconds"])
+            entry = self._outbox.record(self._status(payment, verdict.notified))
+            if verdict.is_return_first:
+                self._outbox.start_late(entry)
             else:
-                await self._start(entry, delay=0).wait()
+                await self._outbox.deliver(entry)
         if returned is not None:
-            self._record_return(payment)
-        return self._back(payment)
+            self._outbox.record(self._return(payment))
 
-    def _encoded(self, payment: Payment) -> str:
-        fields = callback_fields(payment, self.settings)
-        return encode(payment.account, fields, self.settings)
+    def _tell_of_plan(self, payment: Payment) -> None:
+        """A charge of a plan, like any status notice, to the plan's own address."""
+        if payment.fields["statusurl"]:
+            message = replace(self._status(payment, payment), kind="recurring")
+            self._outbox.start(self._outbox.record(message))
 
-    def _record_status(self, payment: Payment, told: Payment) -> CallbackEntry:
-        return self._record(
-            payment,
+    def _encoded(self, told: Payment, forgery: Forgery | None = None) -> str:
+        fields = callback_fields(told, self.settings)
+        if forgery:
+            changed = forgery.applied_to(fields)
+            fields = {name: str(value) for name, value in changed.items()}
+        return encode(told.account, fields, self.settings)
+
+    def _status(
+        self, payment: Payment, told: Payment, forgery: Forgery | None = None
+    ) -> Message:
+        """The server's notice; `told` is the payment as this notice has it."""
+        return Message(
             kind="status",
-            url=payment.fields["statusurl"],
-            body=self._encoded(told),
+            url=payment.fields.get("statusurl", ""),
+            body=self._encoded(told, forgery),
+            headers=FORM_HEADERS,
+            order_id=payment.order_id,
+            callbacks=payment.callbacks,
+            is_acknowledged=is_acknowledged,
         )
 
-    def _record_return(self, payment: Payment) -> CallbackEntry:
-        return self._record(
-            payment,
+    def _return(self, payment: Payment) -> Message:
+        return Message(
             kind="return",
             url=payment.fields["returnurl"],
             body=payment.returned,
-        )
-
-    def _record(
-        self, payment: Payment, *, kind: str, url: str, body: str
-    ) -> CallbackEntry:
-        entry = self.world.deliveries.record(
-            provider=self.slug,
-            kind=kind,
-            url=url,
-            body=body,
             headers=FORM_HEADERS,
             order_id=payment.order_id,
-            is_acknowledged=is_acknowledged if kind == "status" else is_answered,
+            callbacks=payment.callbacks,
+            is_acknowledged=is_answered,
             # A return is in the buyer's hands; whether it arrives nobody tells us.
-            delivered=kind == "return",
-        )
-        payment.callbacks.append(entry.id)
-        return entry
-
-    def _start(self, entry: CallbackEntry, *, delay: float) -> asyncio.Event:
-        """Begin delivery; the event is set after the first try."""
-        if not self.settings["callbacks_enabled"]:
-            recorded = asyncio.Event()
-            recorded.set()
-            return recorded
-        return self.world.deliveries.schedule(
-            entry,
-            Policy(
-                tries=int(self.settings["retry_count"]),
-                retry_delay=self.settings["retry_delay_seconds"],
-                first_delay=delay,
-                duplicates=int(self.settings["duplicate_status"]),
-            ),
+            delivered=True,
         )
 
     def _back(self, payment: Payment, *, is_reload: bool = False) -> Response:
@@ -316,6 +327,49 @@ class EximbayProvider(SandboxProvider):
     async def show_payment(self, request: Request) -> Response:
         return JSONResponse(self._payment(request).as_json())
 
+    async def outcome(self, request: Request) -> Response:
+        """What a buyer would choose on the page, which need not be open."""
+        payment = self._payment(request)
+        outcome, wish = await read_outcome(request, (*OUTCOMES, DEPOSIT))
+        if outcome == DEPOSIT:
+            self._deposit(payment)
+            # The buyer paid elsewhere: no browser is sent anywhere.
+            return JSONResponse(self._left(payment, returned=""))
+        if payment.closed:
+            raise HTTPException(409, f"{payment.order_id} has an outcome")
+        form = self._completed(wish, payment)
+        payment.fields["param3"] = "OPENAPI"
+        try:
+            verdict = self._till.decide(payment, form, origin(request))
+        except Refused as refused:
+            raise HTTPException(400, refused.resmsg) from refused
+        await self._send_out(payment, verdict)
+        return JSONResponse(self._left(payment, payment.returned))
+
+    def _completed(self, wish: dict[str, Any], payment: Payment) -> dict[str, str]:
+        """The page's form, as the wish fills it in."""
+        for name, value in wish.items():
+            is_known = name in ("outcome", "method", "rescode")
+            if not is_known or not isinstance(value, str):
+                raise HTTPException(
+                    400, f"{name}: use only method and rescode, both strings"
+                )
+        is_offered = USUAL_METHOD in self._till.offered(payment)
+        return {"method": USUAL_METHOD if is_offered else "", **wish}
+
+    def _left(self, payment: Payment, returned: str) -> dict[str, Any]:
+        """Where the buyer's browser goes from here, and what is in the books."""
+        url: str | None = payment.fields["returnurl"] if returned else None
+        fields = dict(parse_qsl(returned, keep_blank_values=True))
+        if url is not None and self.settings["return_method"] == "GET":
+            url, fields = with_query(url, returned), {}
+        return sent_back(
+            url,
+            method=self.settings["return_method"],
+            fields=fields,
+            payment=payment.as_json(),
+        )
+
     async def deposit(self, request: Request) -> Response:
         payment = self._payment(request)
         self._deposit(payment)
@@ -324,24 +378,9 @@ class EximbayProvider(SandboxProvider):
     async def forge(self, request: Request) -> Response:
         """A correctly signed callback with any field changed (null drops it)."""
         payment = self._payment(request)
-        overrides = await read_json(request)
-        is_sent = overrides.pop("send", True)
-        url = overrides.pop("url", payment.fields["statusurl"])
-        fields: dict[str, str] = callback_fields(
-            self._as_if_paid(payment), self.settings
-        )
-        for name, value in overrides.items():
-            if value is None:
-                fields.pop(name, None)
-            else:
-                fields[name] = str(value)
-        body = encode(payment.account, fields, self.settings)
-        answer: dict[str, Any] = {"body": body, "url": url, "callback": None}
-        if is_sent:
-            entry = self._record(payment, kind="status", url=url, body=body)
-            await self.world.deliveries.send(entry)
-            answer["callback"] = entry.as_json()
-        return JSONResponse(answer)
+        forgery = Forgery.read(await read_json(request))
+        message = self._status(payment, self._as_if_paid(payment), forgery)
+        return JSONResponse(await self._outbox.forge(message, forgery))
 
     def _as_if_paid(self, payment: Payment) -> Payment:
         """An order without an outcome is forged as paid; the books do not change."""
@@ -373,6 +412,7 @@ class EximbayProvider(SandboxProvider):
                 mid=mid,
                 method=method,
                 card=card_digits(method),
+                holder="HONG GIL DONG",
             )
             self.ledger.tokens[token.token_id] = token
             return JSONResponse(token.as_json(), status_code=201)
@@ -383,19 +423,22 @@ class EximbayProvider(SandboxProvider):
         return JSONResponse([plan.as_json() for plan in self.ledger.plans.values()])
 
     def _payment(self, request: Request) -> Payment:
-        order_id = request.path_params["order_id"]
-        payment = self.ledger.by_order(order_id)
-        if payment is None:
-            raise HTTPException(404, f"no payment {order_id}")
-        return payment
+        payments = self.ledger.payments.values()
+        return find_payment(request, payments, lambda one: {one.order_id})
 
     def _row(self, payment: Payment) -> Row:
-        control = f"/_control/{self.slug}/payments/{quote(payment.order_id, safe='')}"
+        control = self.control_path(payment.order_id)
         actions = []
+        if not payment.closed:
+            actions += [
+                (label, f"{control}/outcome?outcome={outcome}")
+                for label, outcome in (("Approve", "approve"), ("Decline", "decline"))
+            ]
         if payment.status == REGISTERED:
             actions.append(("Deposit arrives", f"{control}/deposit"))
         if payment.closed:
             actions.append(("Send another status", f"{control}/callback"))
+        refunded = with_commas(wire_amount(payment.refunded, payment.currency))
         notes = [
             payment.transaction_type,
             LABELS.get(payment.method, payment.method),
@@ -403,6 +446,9 @@ class EximbayProvider(SandboxProvider):
             payment.dm_decision,
             "token saved" if payment.token_id else "",
             "recurring" if payment.recurring_id else "",
+            "captured" if payment.captured_date else "",
+            "settled" if payment.settled_date else "",
+            f"refunded {refunded}" if payment.refunded else "",
         ]
         return Row(
             reference=payment.order_id,
@@ -411,7 +457,19 @@ class EximbayProvider(SandboxProvider):
             tone=TONES.get(payment.status, ""),
             note=" / ".join(note for note in notes if note),
             actions=tuple(actions),
+            page=self._page_of(payment),
         )
+
+    def _page_of(self, payment: Payment) -> str:
+        """What the buyer sees next: the instructions, else the page last opened."""
+        if payment.status == REGISTERED:
+            return f"/Gateway/instructions/{payment.transaction_id}"
+        for page_id, opened in reversed(self.ledger.pages.items()):
+            is_its = (opened.mid, opened.order_id) == (payment.mid, payment.order_id)
+            # Decided elsewhere, the page only says that the order id is used up.
+            if is_its and opened.closed == payment.closed:
+                return f"/Gateway/pay/{page_id}"
+        return ""
 
 
 def with_query(url: str, query: str) -> str:

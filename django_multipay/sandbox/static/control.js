@@ -7,6 +7,9 @@
     new FormData(form).forEach(function (text, name) {
       var input = form.elements[name];
       data[name] = input && input.type === "number" ? Number(text) : text;
+      // One list for all providers: each choice knows whose it is.
+      var chosen = input && input.selectedOptions && input.selectedOptions[0];
+      if (chosen && chosen.dataset.provider) data.provider = chosen.dataset.provider;
     });
     return data;
   }

@@ -1,0 +1,1 @@
+"""What stands behind the sandbox's Payer: its tables and its switches."""
