@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from moneyed import Money
 
+from django_multipay import money
 from django_multipay.conf import DEFAULTS, conf
 from django_multipay.enums import Capability, WebhookTrust
-from django_multipay.exceptions import ProviderConfigurationError
+from django_multipay.exceptions import InvalidAmount, ProviderConfigurationError
 from django_multipay.providers.base import Provider, Secret
 from django_multipay.registry import build
 
 
 @register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E009: the shape of ``MULTIPAY`` and each provider's options."""
+    """E001 to E011: the shape of ``MULTIPAY`` and each provider's options."""
     raw = conf.raw
     if not isinstance(raw, Mapping):
         return [
@@ -39,6 +41,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     ]
     found += _check_site_url(raw.get("SITE_URL"))
     found += _check_keys(raw.get("ENCRYPTION_KEYS"))
+    found += _check_limits(raw.get("REFUND_APPROVAL_ABOVE", {}))
+    found += _check_order_url(raw.get("ORDER_URL", ""))
     providers = raw.get("PROVIDERS", {})
     if not isinstance(providers, Mapping):
         return [
@@ -100,6 +104,47 @@ def _check_keys(value: object) -> list[CheckMessage]:
             hint="Make one with django.core.management.utils.get_random_secret_key(); "
             "the first encrypts, all decrypt.",
             id="multipay.E003",
+        )
+    ]
+
+
+def _check_limits(value: object) -> list[CheckMessage]:
+    return [
+        Error(
+            f"MULTIPAY['REFUND_APPROVAL_ABOVE']{problem}",
+            hint="Write {'USD': '500.00'}, currency to amount in major units.",
+            id="multipay.E010",
+        )
+        for problem in _problems_of_limits(value)
+    ]
+
+
+def _problems_of_limits(value: object) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        yield " must be a dict."
+        return
+    for code, limit in value.items():
+        try:
+            currency = money.currency_of(str(code))
+            money.to_minor(Money(money.parse_decimal(str(limit)), currency))
+        except InvalidAmount as error:
+            yield f"[{code!r}]: {error}"
+
+
+def _check_order_url(value: object) -> list[CheckMessage]:
+    try:
+        is_usable = isinstance(value, str) and (
+            not value or value.format(order_id="A") != value
+        )
+    except (KeyError, IndexError, ValueError):
+        is_usable = False
+    if is_usable:
+        return []
+    return [
+        Error(
+            "MULTIPAY['ORDER_URL'] is no address with {order_id} in it.",
+            hint="Write '/admin/shop/order/?q={order_id}', or leave it out.",
+            id="multipay.E011",
         )
     ]
 

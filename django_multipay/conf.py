@@ -14,6 +14,8 @@ DEFAULTS: Mapping[str, Any] = {
     "PROVIDERS": {},
     "SITE_URL": None,
     "ENCRYPTION_KEYS": None,
+    "ORDER_URL": "",
+    "REFUND_APPROVAL_ABOVE": {},
 }
 
 
@@ -44,6 +46,18 @@ class Conf:
         """The first encrypts, all decrypt; derived from ``SECRET_KEY`` when unset."""
         keys: Sequence[str] | None = self._get("ENCRYPTION_KEYS")
         return keys or [settings.SECRET_KEY, *map(str, settings.SECRET_KEY_FALLBACKS)]
+
+    @property
+    def order_url(self) -> str:
+        """Where staff see an order, with ``{order_id}`` in it; empty: no link."""
+        url: str = self._get("ORDER_URL")
+        return url
+
+    @property
+    def refund_approval_above(self) -> Mapping[str, Any]:
+        """Currency code to the amount, in major units, that one person may refund."""
+        limits: Mapping[str, Any] = self._get("REFUND_APPROVAL_ABOVE")
+        return limits
 
     @property
     def debug(self) -> bool:

@@ -7,8 +7,11 @@ A decision is taken only from rows read under the payment's lock.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import itertools
+import json
 import logging
 import random
 import re
@@ -20,28 +23,43 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 from moneyed import Money
 
 from django_multipay import crypto, money, states
 from django_multipay.enums import (
+    BatchItemState,
     NoticeState,
     OperationKind,
     OperationState,
     PaymentStatus,
+    RefundStatus,
     ReviewReason,
     Source,
     TransactionKind,
     Verdict,
 )
-from django_multipay.exceptions import InvalidAmount
-from django_multipay.messages import PaymentSnapshot, TokenSnapshot, dump_action
+from django_multipay.exceptions import (
+    InvalidAmount,
+    InvalidOperation,
+    InvalidTransition,
+)
+from django_multipay.messages import (
+    DisputeSnapshot,
+    PaymentSnapshot,
+    RefundSnapshot,
+    TokenSnapshot,
+    dump_action,
+)
 from django_multipay.models import (
+    Batch,
+    BatchItem,
     Notice,
     Operation,
     Payment,
+    Refund,
     Token,
     Transaction,
     WebhookDelivery,
@@ -170,24 +188,31 @@ def request_checkout(payment: Payment, provider: str) -> Operation | None:
 
 
 @_retried
-def claim_operation(operation: Operation) -> bool:
+def claim_operation(operation: Operation, *, is_repeatable: bool = False) -> bool:
     """Take the lease of ``operation``; False while somebody else holds it.
 
-    One conditional UPDATE decides, by the database's clock. A checkout whose outcome
-    is unknown may be started again: opening a page moves no money.
+    One conditional UPDATE decides, by the database's clock. What was sent before is
+    sent again only where ``is_repeatable`` says that the provider does it once, or
+    for a checkout: opening a page moves no money. What waits for a second person
+    stays where it is.
     """
     token = uuid.uuid4().hex
     now = DatabaseNow()
-    claimable = Q(state=OperationState.REQUESTED) | Q(
-        state=OperationState.IN_FLIGHT, lease_until__lt=now
+    claimable = (
+        Q(state=OperationState.REQUESTED)
+        & (Q(needs_approval=False) | ~Q(approved_by=""))
+        # As long as the provider asked us to wait.
+        & (Q(lease_until=None) | Q(lease_until__lt=now))
     )
-    if operation.kind == OperationKind.CHECKOUT:
+    if is_repeatable or operation.kind == OperationKind.CHECKOUT:
+        claimable |= Q(state=OperationState.IN_FLIGHT, lease_until__lt=now)
         claimable |= Q(state=OperationState.UNKNOWN)
     with transaction.atomic(durable=True):
         claimed = Operation.objects.filter(claimable, pk=operation.pk).update(
             state=OperationState.IN_FLIGHT,
             lease_token=token,
             lease_until=now + LEASE,
+            retry_at=now + LEASE,
             attempts=F("attempts") + 1,
             updated_at=now,
         )
@@ -203,26 +228,48 @@ def claim_operation(operation: Operation) -> bool:
 
 
 @_retried
-def conclude_operation(operation: Operation, state: str, error: str = "") -> bool:
+def conclude_operation(
+    operation: Operation, state: str, error: str = "", wait: int | None = None
+) -> bool:
     """Write the end of a call; False if the lease was lost meanwhile.
 
-    Only *succeeded* and *refused* free the slot: unknown keeps it.
+    What is to be sent again is not sent for ``wait`` seconds.
+
+    Only *succeeded*, *refused* and *abandoned* free the slot: unknown keeps it. The
+    refund behind the operation, if there is one, follows.
     """
-    is_open = state in {OperationState.REQUESTED, OperationState.UNKNOWN}
     with transaction.atomic(durable=True):
-        return bool(
-            Operation.objects.filter(
-                pk=operation.pk,
-                state=OperationState.IN_FLIGHT,
-                lease_token=operation.lease_token,
-            ).update(
-                state=state,
-                error=storable(error, 255),
-                lease_until=None,
-                open_slot=F("open_slot") if is_open else None,
-                updated_at=DatabaseNow(),
+        if operation.payment_id is not None and operation.refund_id is not None:
+            _lock(operation.payment_id)
+        is_ours = _conclude(operation, state, error, wait)
+        if is_ours and operation.refund_id is not None:
+            _move_refund(
+                Refund.objects.get(pk=operation.refund_id),
+                _REFUND_AFTER[OperationState(state)],
+                error=error,
             )
+    return is_ours
+
+
+def _conclude(
+    operation: Operation, state: str, error: str = "", wait: int | None = None
+) -> bool:
+    """Write the end of a call whose lease is ours; the caller holds the transaction."""
+    is_open = state in _OPEN_STATES
+    return bool(
+        Operation.objects.filter(
+            pk=operation.pk,
+            state=OperationState.IN_FLIGHT,
+            lease_token=operation.lease_token,
+        ).update(
+            state=state,
+            error=storable(error, 255),
+            lease_until=DatabaseNow() + timedelta(seconds=wait) if wait else None,
+            retry_at=DatabaseNow() + _step(SYNC_DELAYS, operation.attempts),
+            open_slot=F("open_slot") if is_open else None,
+            updated_at=DatabaseNow(),
         )
+    )
 
 
 @_retried
@@ -235,17 +282,7 @@ def conclude_checkout(
     """
     with transaction.atomic(durable=True):
         payment = _lock(payment_id)
-        is_ours = Operation.objects.filter(
-            pk=operation.pk,
-            state=OperationState.IN_FLIGHT,
-            lease_token=operation.lease_token,
-        ).update(
-            state=OperationState.SUCCEEDED,
-            lease_until=None,
-            open_slot=None,
-            error="",
-            updated_at=DatabaseNow(),
-        )
+        is_ours = _conclude(operation, OperationState.SUCCEEDED)
         if not is_ours and payment.next_action:
             return payment
         now = timezone.now()
@@ -266,6 +303,775 @@ def conclude_checkout(
             fields.append("expires_at")
         payment.save(update_fields=fields)
     return payment
+
+
+# Calls that move money -------------------------------------------------------------
+
+_OPEN_STATES = frozenset(
+    {OperationState.REQUESTED, OperationState.IN_FLIGHT, OperationState.UNKNOWN}
+)
+_SENT_STATES = frozenset({OperationState.IN_FLIGHT, OperationState.UNKNOWN})
+
+RESERVING_STATUSES = frozenset(
+    {RefundStatus.REQUESTED, RefundStatus.PENDING, RefundStatus.UNKNOWN}
+)
+"""Refunds whose money is spoken for although it has not moved yet."""
+
+_REFUND_AFTER: Mapping[OperationState, RefundStatus] = {
+    OperationState.REQUESTED: RefundStatus.REQUESTED,
+    OperationState.IN_FLIGHT: RefundStatus.REQUESTED,
+    OperationState.UNKNOWN: RefundStatus.UNKNOWN,
+    OperationState.REFUSED: RefundStatus.FAILED,
+    OperationState.ABANDONED: RefundStatus.FAILED,
+}
+
+_OPERATION_AFTER: Mapping[RefundStatus, OperationState] = {
+    RefundStatus.REQUESTED: OperationState.UNKNOWN,
+    RefundStatus.UNKNOWN: OperationState.UNKNOWN,
+    RefundStatus.PENDING: OperationState.SUCCEEDED,
+    RefundStatus.SUCCEEDED: OperationState.SUCCEEDED,
+    RefundStatus.FAILED: OperationState.REFUSED,
+}
+
+_SHARED_SLOT = frozenset(
+    {OperationKind.CONFIRM, OperationKind.CAPTURE, OperationKind.VOID}
+)
+"""At most one of these is open for a payment: they decide over the same money."""
+
+_MAY_VOID = frozenset({PaymentStatus.AUTHORIZED, PaymentStatus.IN_REVIEW})
+_MAY_SETTLE = frozenset({PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED})
+
+
+def refundable_minor(payment: Payment) -> int:
+    """Return what may still be given back: taken, not returned, not spoken for.
+
+    What the buyer's bank took back is not there to be given a second time.
+    """
+    spoken_for = sum(
+        payment.refunds.filter(status__in=RESERVING_STATUSES).values_list(
+            "amount_minor", flat=True
+        )
+    )
+    return _refundable(payment, spoken_for)
+
+
+def has_open_refund(payment: Payment) -> bool:
+    """Say whether a refund of ``payment`` may still move money."""
+    return payment.refunds.filter(status__in=RESERVING_STATUSES).exists()
+
+
+def _refundable(payment: Payment, spoken_for: int) -> int:
+    disputed = payment.transactions.aggregate(
+        lost=Sum("amount_minor", default=0, filter=Q(kind=TransactionKind.CHARGEBACK)),
+        won=Sum(
+            "amount_minor",
+            default=0,
+            filter=Q(kind=TransactionKind.CHARGEBACK_REVERSAL),
+        ),
+    )
+    charged_back = max(disputed["lost"] - disputed["won"], 0)
+    left = payment.captured_minor - payment.refunded_minor - charged_back
+    return int(max(left - spoken_for, 0))
+
+
+def movable_minor(payment: Payment, kind: OperationKind) -> int:
+    """Return the most that ``kind`` may move now, in minor units; 0: not possible."""
+    status = PaymentStatus(payment.status)
+    match kind:
+        case OperationKind.REFUND:
+            return refundable_minor(payment)
+        case OperationKind.CAPTURE:
+            is_open = status in {*_MAY_SETTLE, PaymentStatus.AUTHORIZED}
+            left = payment.authorized_minor - payment.captured_minor
+            return max(left, 0) if is_open else 0
+        case OperationKind.VOID:
+            is_open = status in _MAY_VOID and payment.captured_minor == 0
+            return payment.authorized_minor if is_open else 0
+        case OperationKind.CONFIRM:
+            is_open = status == PaymentStatus.AUTHENTICATED
+            return payment.amount_minor if is_open else 0
+        case OperationKind.SETTLE:
+            is_done = payment.transactions.filter(kind=TransactionKind.SETTLEMENT)
+            is_open = status in _MAY_SETTLE and not is_done.exists()
+            return payment.captured_minor if is_open else 0
+        case _:
+            return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What somebody wants done to a payment, before it is allowed.
+
+    ``amount`` None: all that is left. ``may_be_partial``: the provider can do less
+    than all of it. ``reserves_only``: a confirmation that takes nothing yet.
+    ``expected_left_minor`` is what the asker saw: if something else is left by now,
+    they must look again. ``approval_above_minor``: above it, with what this payment gave back before, a
+    second person must agree.
+    """
+
+    kind: OperationKind
+    amount: Money | None = None
+    may_be_partial: bool = False
+    reserves_only: bool = False
+    actor: str = ""
+    client_key: str | None = None
+    reason: str = ""
+    account: Mapping[str, str] | None = None
+    provider_data: Mapping[str, Any] | None = None
+    expected_left_minor: int | None = None
+    approval_above_minor: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The wish itself: a key that comes again must come with the same one."""
+        said = [
+            self.kind,
+            str(self.amount),
+            self.reserves_only,
+            self.reason,
+            self.account,
+            self.provider_data,
+        ]
+        # Keyed: a bank account could be guessed from a plain digest.
+        return crypto.keyed_digest(json.dumps(said, sort_keys=True, default=str))
+
+
+@_retried
+def request_operation(payment: Payment, intent: Intent) -> Operation:
+    """Reserve what ``intent`` wants and write it ahead; nothing is sent.
+
+    Joins the caller's transaction. A client key that was seen before returns its own
+    operation. So does the same wish while it is still open, but for refunds: two equal
+    refunds may both be meant.
+
+    `InvalidAmount`, `InvalidTransition` or `InvalidOperation`, with ``field``.
+    """
+    with transaction.atomic():
+        locked = _lock(payment.pk)
+        if intent.client_key is not None:
+            seen = Operation.objects.filter(client_key=intent.client_key).first()
+            if seen is not None:
+                return _same_wish(seen, intent)
+        # A locking read and a write, so that no isolation level decides by old rows.
+        spoken_for = sum(
+            refund.amount_minor
+            for refund in locked.refunds.select_for_update()
+            if refund.status in RESERVING_STATUSES
+        )
+        Payment.objects.filter(pk=locked.pk).update(updated_at=DatabaseNow())
+        slot = _slot(locked, intent.kind)
+        open_one = slot and Operation.objects.filter(open_slot=slot).first()
+        left = (
+            _refundable(locked, spoken_for)
+            if intent.kind == OperationKind.REFUND
+            else movable_minor(locked, intent.kind)
+        )
+        amount_minor = _amount_minor(locked, intent, left, open_one or None)
+        if open_one:
+            return open_one
+        limit = intent.approval_above_minor
+        # With what went back before, or many small ones would pass for none.
+        returned = locked.captured_minor - left
+        operation = Operation(
+            kind=intent.kind,
+            payment=locked,
+            amount_minor=amount_minor,
+            open_slot=slot,
+            client_key=intent.client_key,
+            client_fingerprint=intent.fingerprint if intent.client_key else "",
+            actor=storable(intent.actor, 150),
+            needs_approval=limit is not None and returned + amount_minor > limit,
+        )
+        if intent.kind == OperationKind.REFUND:
+            operation.refund = Refund.objects.create(
+                payment=locked,
+                amount_minor=amount_minor,
+                reason=storable(intent.reason, 255),
+                requested_by=operation.actor,
+                account=_refund_extras(intent),
+            )
+            _tell_refund(operation.refund)
+        operation.save(force_insert=True)
+    return operation
+
+
+def _same_wish(seen: Operation, intent: Intent) -> Operation:
+    if seen.client_fingerprint != intent.fingerprint:
+        raise InvalidOperation(
+            "the idempotency key was used for something else; use a new one",
+            "idempotency_key",
+        )
+    return seen
+
+
+def _slot(payment: Payment, kind: OperationKind) -> str | None:
+    if kind == OperationKind.REFUND:
+        return None
+    name = "authorization" if kind in _SHARED_SLOT else str(kind)
+    return f"{name}:{payment.pk}"
+
+
+def _refund_extras(intent: Intent) -> dict[str, Any] | None:
+    extras = {"account": intent.account, "provider_data": intent.provider_data}
+    return extras if any(extras.values()) else None
+
+
+def _amount_minor(
+    payment: Payment, intent: Intent, left: int, open_one: Operation | None
+) -> int:
+    """Return what ``intent`` moves of what is ``left``, or raise what is wrong."""
+    kind = intent.kind
+    if open_one is not None and open_one.kind != kind:
+        raise InvalidTransition(
+            f"payment {payment.uuid}: a {open_one.kind} is under way and its outcome "
+            f"is not known yet; wait for it before you {kind}"
+        )
+    if open_one is not None and intent.reserves_only != (open_one.amount_minor == 0):
+        raise InvalidTransition(
+            f"payment {payment.uuid}: another {kind} is under way; wait for it",
+            "capture",
+        )
+    if open_one is None and left == 0:
+        raise InvalidTransition(
+            f"payment {payment.uuid} is {payment.status}: nothing is left to {kind}"
+        )
+    if open_one is not None:
+        left = open_one.amount_minor
+    if intent.expected_left_minor not in {None, left}:
+        raise InvalidTransition(
+            f"the payment has changed meanwhile: "
+            f"{money.from_minor(left, payment.currency)} is left to {kind}; "
+            "look at it again",
+            "expected_left",
+        )
+    if intent.reserves_only:
+        return 0
+    if intent.amount is None:
+        amount_minor = left
+    else:
+        amount_minor = _checked_amount(payment, intent.amount)
+    if open_one is not None and amount_minor != left:
+        raise InvalidTransition(
+            f"payment {payment.uuid}: another {kind} is under way; wait for it",
+            "amount",
+        )
+    if amount_minor > left:
+        raise InvalidAmount(
+            f"amount {intent.amount} is more than what is left to {kind}, "
+            f"{money.from_minor(left, payment.currency)}",
+            "amount",
+        )
+    whole = payment.captured_minor if kind == OperationKind.REFUND else left
+    if amount_minor != whole and not intent.may_be_partial:
+        raise InvalidAmount(
+            f"the provider can only {kind} all of it: "
+            f"{money.from_minor(whole, payment.currency)}",
+            "amount",
+        )
+    return amount_minor
+
+
+def _checked_amount(payment: Payment, amount: object) -> int:
+    if not isinstance(amount, Money):
+        raise InvalidAmount(
+            f"amount is a {type(amount).__name__}; use Money('26.30', 'USD')", "amount"
+        )
+    if amount.currency.code != payment.currency:
+        raise InvalidAmount(
+            f"amount is in {amount.currency.code}, the payment in {payment.currency}",
+            "amount",
+        )
+    minor = money.to_minor(amount)
+    if minor <= 0:
+        raise InvalidAmount(f"amount {amount} must be above zero", "amount")
+    return minor
+
+
+@_retried
+def approve_operation(operation: Operation, actor: str) -> bool:
+    """Let a second person agree; False if it does not wait, or they asked for it."""
+    with transaction.atomic():
+        return bool(
+            actor
+            and Operation.objects.filter(
+                pk=operation.pk,
+                state=OperationState.REQUESTED,
+                needs_approval=True,
+                approved_by="",
+            )
+            .exclude(actor=storable(actor, 150))
+            .update(approved_by=storable(actor, 150), updated_at=DatabaseNow())
+        )
+
+
+@_retried
+def abandon_operation(operation: Operation, actor: str) -> bool:
+    """Free what ``operation`` reserved because a person says that it did not happen.
+
+    Only what nobody works on: waiting, or of unknown outcome.
+    """
+    with transaction.atomic(durable=True):
+        _lock(_payment_id(operation))
+        is_done = Operation.objects.filter(
+            pk=operation.pk,
+            state__in=[OperationState.REQUESTED, OperationState.UNKNOWN],
+        ).update(
+            state=OperationState.ABANDONED,
+            open_slot=None,
+            error=storable(f"abandoned by {actor}", 255),
+            updated_at=DatabaseNow(),
+        )
+        if is_done and operation.refund_id is not None:
+            refund = Refund.objects.get(pk=operation.refund_id)
+            _move_refund(refund, RefundStatus.FAILED, error=f"abandoned by {actor}")
+    return bool(is_done)
+
+
+@_retried
+def expire_lease(operation: Operation) -> bool:
+    """Mark a call as unknown whose worker died; False while somebody works on it."""
+    refund = operation.refund
+    with transaction.atomic(durable=True):
+        _lock(_payment_id(operation))
+        if refund is not None:
+            refund.refresh_from_db()
+        # Proof may have come another way before the answer was lost.
+        is_proven = refund is not None and refund.status == RefundStatus.SUCCEEDED
+        is_lost = Operation.objects.filter(
+            pk=operation.pk,
+            state=OperationState.IN_FLIGHT,
+            lease_until__lt=DatabaseNow(),
+        ).update(
+            state=OperationState.SUCCEEDED if is_proven else OperationState.UNKNOWN,
+            lease_until=None,
+            error="" if is_proven else "the worker was lost",
+            updated_at=DatabaseNow(),
+        )
+        if is_lost and refund is not None:
+            _move_refund(refund, RefundStatus.UNKNOWN)
+    return bool(is_lost)
+
+
+def open_operations(payment: Payment) -> list[Operation]:
+    """Return the calls on the money of ``payment`` that may be carried on."""
+    return list(
+        payment.operations.filter(
+            Q(needs_approval=False) | ~Q(approved_by=""), state__in=_OPEN_STATES
+        ).exclude(kind=OperationKind.CHECKOUT)
+    )
+
+
+def due_operations() -> QuerySet[Operation]:
+    """Return the calls on money that are open and that nobody works on right now.
+
+    What waits for a second person is not due.
+    """
+    return Operation.objects.filter(
+        Q(needs_approval=False) | ~Q(approved_by=""),
+        state__in=_OPEN_STATES,
+        retry_at__lte=DatabaseNow(),
+        payment__isnull=False,
+    ).exclude(kind=OperationKind.CHECKOUT)
+
+
+@_retried
+def claim_retry(operation: Operation) -> bool:
+    """Take the next look at an open operation; False if it is not due yet."""
+    now = DatabaseNow()
+    with transaction.atomic(durable=True):
+        return bool(
+            due_operations()
+            .filter(pk=operation.pk)
+            .update(
+                retry_at=now + _step(SYNC_DELAYS, operation.attempts),
+                attempts=F("attempts") + 1,
+            )
+        )
+
+
+def _payment_id(operation: Operation) -> int:
+    payment_id = operation.payment_id
+    assert payment_id is not None, "operations on money name their payment"  # noqa: S101
+    return payment_id
+
+
+@_retried
+def conclude_payment_operation(
+    operation: Operation, snapshot: PaymentSnapshot, *, account: Account
+) -> Verdict:
+    """Write the answer to a capture, void, confirmation or settlement as facts.
+
+    A refused capture or void leaves the authorization as it was; a refused
+    confirmation ends the payment, as a decline does.
+    """
+    kind = OperationKind(operation.kind)
+    is_refused = snapshot.status in states.UNSUCCESSFUL_STATUSES
+    if kind == OperationKind.VOID:
+        is_refused = snapshot.status == PaymentStatus.FAILED
+    decline = snapshot.decline
+    with transaction.atomic(durable=True):
+        payment = _lock(_payment_id(operation))
+        if is_refused and kind != OperationKind.CONFIRM:
+            said = (decline.message or decline.provider_code) if decline else ""
+            _conclude(operation, OperationState.REFUSED, said)
+            return Verdict.IGNORED
+        verdict = _apply(
+            payment,
+            _as_done(operation, snapshot),
+            account=account,
+            source=Source.OPERATION,
+            done=kind,
+        )
+        is_open = snapshot.status == PaymentStatus.PENDING or (
+            kind in _DONE and snapshot.status not in _DONE[kind]
+        )
+        if verdict == Verdict.HELD or is_open:
+            _conclude(operation, OperationState.UNKNOWN, "the answer is not final")
+        else:
+            is_done = not is_refused
+            _conclude(
+                operation,
+                OperationState.SUCCEEDED if is_done else OperationState.REFUSED,
+            )
+    return verdict
+
+
+_CAPTURED = frozenset(
+    {
+        PaymentStatus.PAID,
+        PaymentStatus.PARTIALLY_REFUNDED,
+        PaymentStatus.REFUNDED,
+    }
+)
+_DONE: Mapping[OperationKind, frozenset[PaymentStatus]] = {
+    OperationKind.CAPTURE: _CAPTURED,
+    OperationKind.SETTLE: _CAPTURED,
+    OperationKind.VOID: frozenset({PaymentStatus.CANCELED}),
+}
+"""What an answer must say for the call to have happened."""
+
+
+def _as_done(operation: Operation, snapshot: PaymentSnapshot) -> PaymentSnapshot:
+    """Return ``snapshot`` with the new total, where a provider only says "done".
+
+    Counted from the payment as it was read before the call: a message or an inquiry
+    may have brought the same capture meanwhile. A capture with a reference of its own
+    has a total of its own.
+    """
+    payment = operation.payment
+    is_capture = operation.kind == OperationKind.CAPTURE
+    if payment is None or not is_capture or snapshot.captured is not None:
+        return snapshot
+    is_same = snapshot.provider_reference in {"", payment.transaction_reference}
+    total = operation.amount_minor + (payment.captured_minor if is_same else 0)
+    return dataclasses.replace(
+        snapshot, captured=money.from_minor(total, payment.currency)
+    )
+
+
+# Refunds ---------------------------------------------------------------------------
+
+
+@_retried
+def conclude_refund(
+    refund: Refund,
+    snapshot: RefundSnapshot,
+    *,
+    source: Source,
+    operation: Operation | None = None,
+) -> Refund:
+    """Write what the provider says about one of our refunds, and its fact.
+
+    ``operation`` is the call that was answered, if this is its answer. Success is
+    final; proof of it beats an earlier failure. Another amount than ours is held.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(refund.payment_id)
+        refund = Refund.objects.get(pk=refund.pk)
+        _conclude_refund(payment, refund, snapshot, source, operation)
+    return refund
+
+
+def _conclude_refund(
+    payment: Payment,
+    refund: Refund,
+    snapshot: RefundSnapshot,
+    source: Source,
+    operation: Operation | None = None,
+) -> None:
+    refund.payment = payment
+    status = snapshot.status
+    if snapshot.amount is not None and snapshot.amount != refund.amount:
+        known = list(payment.transactions.all())
+        claim = PaymentSnapshot(
+            status=PaymentStatus.PENDING,
+            provider_reference=snapshot.provider_reference,
+            amount=snapshot.amount,
+        )
+        fact = _discrepancy(payment, claim, ReviewReason.AMOUNT_MISMATCH)
+        fact.source = source
+        if _is_new(fact, known):
+            _add_facts(payment, known, [fact])
+        status = RefundStatus.UNKNOWN
+    reference = snapshot.provider_reference
+    if _COMPARABLE.fullmatch(reference) and not refund.provider_reference:
+        refund.provider_reference = reference
+    state = _OPERATION_AFTER[status]
+    if operation is not None:
+        _conclude(operation, state, _said(snapshot))
+    if state != OperationState.UNKNOWN:
+        # Also what was not sent, as far as we knew: it must not be sent again.
+        refund.operations.filter(state__in=_OPEN_STATES).update(
+            state=state, updated_at=DatabaseNow()
+        )
+    if status == RefundStatus.REQUESTED:
+        status = RefundStatus.UNKNOWN
+    if refund.status == RefundStatus.FAILED and not _reopens(refund, status):
+        status = RefundStatus.FAILED
+    if status == RefundStatus.SUCCEEDED:
+        refund.save(update_fields=["provider_reference"])
+        _add_refund_fact(payment, refund, source, snapshot.occurred_at)
+        refund.refresh_from_db()
+    _move_refund(refund, status, error=_said(snapshot) or refund.error)
+
+
+def _reopens(refund: Refund, status: RefundStatus) -> bool:
+    """Say whether news about a failed refund are more than an echo of older times.
+
+    Success is. So is a refund in transit that a person believed not to have happened.
+    """
+    return status == RefundStatus.SUCCEEDED or (
+        status == RefundStatus.PENDING
+        and refund.operations.filter(state=OperationState.ABANDONED).exists()
+    )
+
+
+def _said(snapshot: RefundSnapshot) -> str:
+    decline = snapshot.decline
+    return (decline.message or decline.provider_code) if decline else ""
+
+
+def _is_new(fact: Transaction, known: Iterable[Transaction]) -> bool:
+    return (fact.kind, fact.provider_reference) not in {
+        (other.kind, other.provider_reference) for other in known
+    }
+
+
+def _add_refund_fact(
+    payment: Payment, refund: Refund, source: Source, occurred_at: datetime | None
+) -> None:
+    """Add the fact that ``refund`` happened, under our own reference of it."""
+    known = list(payment.transactions.all())
+    fact = Transaction(
+        payment=payment,
+        kind=TransactionKind.REFUND,
+        amount_minor=refund.amount_minor,
+        currency=payment.currency,
+        provider_reference=refund.merchant_reference,
+        source=source,
+        occurred_at=occurred_at,
+    )
+    if _is_new(fact, known):
+        _add_facts(payment, known, [fact])
+
+
+def _move_refund(refund: Refund, status: RefundStatus, error: str = "") -> None:
+    """Write a refund's new status and tell the shop; a success stays a success."""
+    before = RefundStatus(refund.status)
+    if before == RefundStatus.SUCCEEDED:
+        status = before
+    refund.status = status
+    is_over = status not in RESERVING_STATUSES
+    refund.sync_at = None
+    if is_over:
+        refund.account = None
+    elif status != RefundStatus.REQUESTED:
+        refund.sync_at = timezone.now() + _step(SYNC_DELAYS, refund.sync_attempts)
+    refund.error = storable(error, 255) if status != RefundStatus.SUCCEEDED else ""
+    refund.save(
+        update_fields=[
+            "provider_reference",
+            "status",
+            "account",
+            "sync_at",
+            "error",
+            "updated_at",
+        ]
+    )
+    if status != before:
+        _tell_refund(refund)
+
+
+def _tell_refund(refund: Refund) -> None:
+    Notice.objects.create(
+        refund=refund,
+        payment_id=refund.payment_id,
+        signals=["refund_status_changed"],
+        due_at=DatabaseNow(),
+    )
+
+
+@_retried
+def claim_refund_sync(refund: Refund) -> bool:
+    """Take the next inquiry about ``refund``; False if it is not due yet."""
+    now = DatabaseNow()
+    with transaction.atomic(durable=True):
+        return bool(
+            Refund.objects.filter(pk=refund.pk, sync_at__lte=now).update(
+                sync_at=now + _step(SYNC_DELAYS, refund.sync_attempts),
+                sync_attempts=F("sync_attempts") + 1,
+            )
+        )
+
+
+@_retried
+def apply_refund(
+    payment_id: int, snapshot: RefundSnapshot, *, source: Source
+) -> Verdict:
+    """Turn a message about a refund into facts, whoever made the refund.
+
+    One that is not ours was made at the provider: it becomes a fact once it succeeded.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        ours = _our_refund(payment, snapshot)
+        if ours is not None:
+            before = ours.status
+            _conclude_refund(payment, ours, snapshot, source)
+            return Verdict.APPLIED if ours.status != before else Verdict.IGNORED
+        if snapshot.status != RefundStatus.SUCCEEDED or snapshot.amount is None:
+            return Verdict.IGNORED
+        if (
+            not snapshot.provider_reference
+            or snapshot.amount.currency.code != payment.currency
+            or not _COMPARABLE.fullmatch(snapshot.provider_reference)
+        ):
+            return Verdict.HELD
+        if _name_external_refund(payment, snapshot.provider_reference, snapshot.amount):
+            return Verdict.IGNORED
+        known = list(payment.transactions.all())
+        fact = Transaction(
+            payment=payment,
+            kind=TransactionKind.REFUND,
+            amount_minor=money.to_minor(snapshot.amount),
+            currency=payment.currency,
+            provider_reference=snapshot.provider_reference,
+            source=source,
+            occurred_at=snapshot.occurred_at,
+        )
+        if not _is_new(fact, known):
+            return Verdict.IGNORED
+        _add_facts(payment, known, [fact])
+    return Verdict.APPLIED
+
+
+def _our_refund(payment: Payment, snapshot: RefundSnapshot) -> Refund | None:
+    """Return the refund of ours that a message is about.
+
+    By either reference; failing that, the one of the same amount that was sent and
+    whose answer, with the provider's name for it, is still to come.
+    """
+    ours = payment.refunds.filter(is_external=False)
+    named = ours.filter(
+        Q(merchant_reference=snapshot.merchant_reference or "-")
+        | Q(provider_reference=snapshot.provider_reference or "-")
+    ).first()
+    if named is not None or snapshot.merchant_reference is not None:
+        return named
+    return next(
+        (
+            refund
+            for refund in _unanswered_refunds(payment)
+            if not refund.provider_reference and refund.amount == snapshot.amount
+        ),
+        None,
+    )
+
+
+def _name_external_refund(payment: Payment, reference: str, amount: Money) -> bool:
+    """Say whether a refund made at the provider is counted, by its name or by a total.
+
+    One that was noticed by a total only gets its name now. Several may be behind one
+    total, so it gives each its part. More than was taken cannot have gone back: what
+    would exceed it is in a total already.
+    """
+    external = payment.refunds.filter(is_external=True)
+    if external.filter(provider_reference=reference).exists():
+        return True
+    by_totals = external.filter(provider_reference__startswith="+")
+    minor = money.to_minor(amount)
+    source = by_totals.filter(amount_minor__gte=minor).order_by("amount_minor").first()
+    if source is None:
+        is_full = payment.refunded_minor + minor > payment.captured_minor
+        return is_full and by_totals.exists()
+    if source.amount_minor == minor:
+        source.provider_reference = reference
+        source.save(update_fields=["provider_reference", "updated_at"])
+        return True
+    source.amount_minor -= minor
+    source.save(update_fields=["amount_minor", "updated_at"])
+    Refund.objects.create(
+        payment=payment,
+        amount_minor=minor,
+        status=RefundStatus.SUCCEEDED,
+        provider_reference=reference,
+        is_external=True,
+    )
+    return True
+
+
+@_retried
+def apply_dispute(
+    payment_id: int, dispute: DisputeSnapshot, *, source: Source
+) -> Verdict:
+    """Turn a dispute, or the end of one, into a fact that a person must look at."""
+    kind = TransactionKind.CHARGEBACK
+    if dispute.is_reversed:
+        kind = TransactionKind.CHARGEBACK_REVERSAL
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        is_comparable = bool(
+            dispute.reference and _COMPARABLE.fullmatch(dispute.reference)
+        )
+        if not is_comparable or dispute.amount.currency.code != payment.currency:
+            return Verdict.HELD
+        known = list(payment.transactions.all())
+        fact = Transaction(
+            payment=payment,
+            kind=kind,
+            amount_minor=money.to_minor(dispute.amount),
+            currency=payment.currency,
+            provider_reference=dispute.reference,
+            source=source,
+            occurred_at=dispute.occurred_at,
+        )
+        if not _is_new(fact, known):
+            return Verdict.IGNORED
+        _add_facts(payment, known, [fact])
+    return Verdict.APPLIED
+
+
+# Batches ---------------------------------------------------------------------------
+
+
+def open_batch(kind: str, payment_ids: Sequence[int], actor: str) -> Batch:
+    """Insert a batch and an item for each payment, in one transaction."""
+    with transaction.atomic():
+        batch = Batch.objects.create(kind=kind, actor=storable(actor, 150))
+        BatchItem.objects.bulk_create(
+            BatchItem(batch=batch, payment_id=pk) for pk in dict.fromkeys(payment_ids)
+        )
+    return batch
+
+
+@_retried
+def conclude_batch_item(item: BatchItem, state: BatchItemState, note: str) -> None:
+    """Write what became of one payment of a batch; the first final word stands."""
+    open_states = [BatchItemState.WAITING, BatchItemState.OPEN]
+    with transaction.atomic(durable=True):
+        BatchItem.objects.filter(pk=item.pk, state__in=open_states).update(
+            state=state, note=storable(note, 255)
+        )
 
 
 # The inbox -------------------------------------------------------------------------
@@ -395,28 +1201,44 @@ def apply_snapshot(
     *ignored* (nothing new) or *held*.
     """
     with transaction.atomic(durable=True):
-        payment = _lock(payment_id)
-        known = list(payment.transactions.all())
-        mismatch = _mismatch(payment, snapshot, account) or suspicion
-        wanted = (
-            [_discrepancy(payment, snapshot, mismatch)]
-            if mismatch
-            else _facts(payment, snapshot, known)
+        return _apply(
+            _lock(payment_id),
+            snapshot,
+            account=account,
+            source=source,
+            suspicion=suspicion,
         )
-        identities = {(fact.kind, fact.provider_reference) for fact in known}
-        new = [
-            fact
-            for fact in wanted
-            if (fact.kind, fact.provider_reference) not in identities
-        ]
-        for fact in new:
-            fact.source = source
-        if not mismatch:
-            _take_over(payment, snapshot)
-        if new:
-            _add_facts(payment, known, new)
-        elif not mismatch and snapshot.details:
-            payment.save(update_fields=_DESCRIPTION_FIELDS)
+
+
+def _apply(
+    payment: Payment,
+    snapshot: PaymentSnapshot,
+    *,
+    account: Account,
+    source: Source,
+    suspicion: ReviewReason | None = None,
+    done: OperationKind | None = None,
+) -> Verdict:
+    """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers."""
+    known = list(payment.transactions.all())
+    mismatch = _mismatch(payment, snapshot, account) or suspicion
+    wanted = (
+        [_discrepancy(payment, snapshot, mismatch)]
+        if mismatch
+        else _facts_of_operation(payment, snapshot, done)
+        or _facts(payment, snapshot, known)
+    )
+    new = [fact for fact in wanted if _is_new(fact, known)]
+    if source in _CARRIED:
+        new = _without_doubtful_refunds(payment, new)
+    for fact in new:
+        fact.source = source
+    if not mismatch:
+        _take_over(payment, snapshot)
+    if new:
+        _add_facts(payment, known, new)
+    elif not mismatch and snapshot.details:
+        payment.save(update_fields=_DESCRIPTION_FIELDS)
     if mismatch:
         logger.warning(
             "payment %s: a message of %s is held: %s",
@@ -434,17 +1256,17 @@ def _mismatch(
     """Return the first difference between the snapshot and our record.
 
     What would make a fact must name account, order and amount: missing is unequal.
+    The order is named by our reference, or by the one the provider gave it before.
     """
     is_strict = bool(_CLAIMS[snapshot.status]) or snapshot.needs_review
+    named = snapshot.merchant_reference
+    if named is None and snapshot.provider_reference in _references(payment):
+        named = payment.merchant_reference
     pairs = (
         (payment.provider, account.alias, ReviewReason.ACCOUNT_MISMATCH),
         (account.account, snapshot.account, ReviewReason.ACCOUNT_MISMATCH),
         (account.is_live, snapshot.is_live, ReviewReason.MODE_MISMATCH),
-        (
-            payment.merchant_reference,
-            snapshot.merchant_reference,
-            ReviewReason.REFERENCE_MISMATCH,
-        ),
+        (payment.merchant_reference, named, ReviewReason.REFERENCE_MISMATCH),
     )
     for ours, theirs, reason in pairs:
         if ours is None:
@@ -456,13 +1278,21 @@ def _mismatch(
             return reason
     if not _COMPARABLE.fullmatch(snapshot.provider_reference):
         return ReviewReason.REFERENCE_MISMATCH
-    if snapshot.amount is None:
+    if snapshot.amount is None and snapshot.captured is None:
         return ReviewReason.FIELD_MISSING if is_strict else None
-    if snapshot.amount.currency.code != payment.currency:
-        return ReviewReason.CURRENCY_MISMATCH
-    if snapshot.amount != payment.amount:
-        return ReviewReason.AMOUNT_MISMATCH
+    if snapshot.amount is not None:
+        if snapshot.amount.currency.code != payment.currency:
+            return ReviewReason.CURRENCY_MISMATCH
+        if snapshot.amount != payment.amount:
+            return ReviewReason.AMOUNT_MISMATCH
     return _money_mismatch(payment, snapshot)
+
+
+def _references(payment: Payment) -> set[str]:
+    """Return the names under which the provider knows ``payment``."""
+    return {payment.provider_reference or "", payment.transaction_reference or ""} - {
+        ""
+    }
 
 
 def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason | None:
@@ -491,11 +1321,13 @@ def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason
 def _is_taken(payment: Payment, snapshot: PaymentSnapshot) -> bool:
     """Say whether another payment has this transaction of the provider already."""
     reference = snapshot.provider_reference
-    if reference in {"", payment.provider_reference}:
+    if not reference or reference in _references(payment):
         return False
     others = Payment.objects.filter(provider=payment.provider).exclude(pk=payment.pk)
     return (
-        others.filter(provider_reference=reference).exists()
+        others.filter(
+            Q(provider_reference=reference) | Q(transaction_reference=reference)
+        ).exists()
         or others.filter(
             transactions__kind__in=_NAMING_KINDS,
             transactions__provider_reference=reference,
@@ -512,6 +1344,9 @@ def _facts(
     own, so a refund made at the provider's console is noticed.
     """
     kinds = _CLAIMS[snapshot.status]
+    if any(fact.kind == TransactionKind.VOID for fact in known):
+        # Its word for what we voided; nobody else canceled anything.
+        kinds = tuple(kind for kind in kinds if kind != TransactionKind.CANCELLATION)
     if snapshot.needs_review and TransactionKind.REVIEW_HOLD not in kinds:
         kinds = (*kinds, TransactionKind.REVIEW_HOLD)
     decline = snapshot.decline
@@ -539,10 +1374,142 @@ def _facts(
             refunded = captured
         facts += _growth(payment, known, TransactionKind.CAPTURE, reference, captured)
         if refunded:
-            facts += _growth(payment, known, TransactionKind.REFUND, "", refunded)
+            facts += _refund_growth(payment, known, refunded)
         for fact in facts:
             fact.occurred_at = _moment(snapshot)
     return facts
+
+
+def _facts_of_operation(
+    payment: Payment, snapshot: PaymentSnapshot, done: OperationKind | None
+) -> list[Transaction]:
+    """Return the fact of a void or a settlement, which no status word stands for."""
+    kinds = {
+        OperationKind.VOID: TransactionKind.VOID,
+        OperationKind.SETTLE: TransactionKind.SETTLEMENT,
+    }
+    if done not in kinds or snapshot.status not in _DONE[done]:
+        return []
+    is_void = done == OperationKind.VOID
+    return [
+        Transaction(
+            payment=payment,
+            kind=kinds[done],
+            amount_minor=payment.authorized_minor if is_void else 0,
+            currency=payment.currency,
+            provider_reference=snapshot.provider_reference,
+            occurred_at=_moment(snapshot),
+        )
+    ]
+
+
+def _refund_growth(
+    payment: Payment, known: Sequence[Transaction], total: Money
+) -> list[Transaction]:
+    """Return what a total of refunds has grown by: first our own, then others'.
+
+    A refund of ours that was sent and whose answer is not known explains the growth
+    before a refund made at the provider's console does.
+    """
+    facts: list[Transaction] = []
+    for fact in _growth(payment, known, TransactionKind.REFUND, "", total):
+        explaining = _explaining(_unanswered_refunds(payment), fact.amount_minor)
+        facts += [
+            Transaction(
+                payment=payment,
+                kind=TransactionKind.REFUND,
+                amount_minor=refund.amount_minor,
+                currency=payment.currency,
+                provider_reference=refund.merchant_reference,
+            )
+            for refund in explaining
+        ]
+        fact.amount_minor -= sum(refund.amount_minor for refund in explaining)
+        if fact.amount_minor:
+            facts.append(fact)
+    return facts
+
+
+_CARRIED = frozenset({Source.WEBHOOK, Source.RETURN})
+"""Sources that may bring old news; the answer to an inquiry is of now."""
+
+
+def _without_doubtful_refunds(
+    payment: Payment, new: list[Transaction]
+) -> list[Transaction]:
+    """Return ``new`` without what a carried total puts down to the console wrongly.
+
+    An old total lacks refunds of ours that were made after it. While one of them is
+    undecided the difference cannot be told from theirs, so it waits for an inquiry.
+    """
+    by_total = [
+        fact
+        for fact in new
+        if fact.kind == TransactionKind.REFUND
+        and fact.provider_reference.startswith("+")
+    ]
+    if not by_total:
+        return new
+    explained = {fact.provider_reference for fact in new}
+    is_doubtful = any(
+        refund.status in RESERVING_STATUSES
+        and refund.merchant_reference not in explained
+        for refund in _unanswered_refunds(payment)
+    )
+    return [fact for fact in new if not is_doubtful or fact not in by_total]
+
+
+def _unanswered_refunds(payment: Payment) -> list[Refund]:
+    """Return our refunds that were sent and whose end is not known.
+
+    First those whose answer is still to come: it adds nothing to a fact of theirs, but
+    would count a second time what was taken for another's.
+    """
+    was_sent = Q(operations__state__in=_SENT_STATES) | Q(
+        status__in=[RefundStatus.PENDING, RefundStatus.UNKNOWN]
+    )
+    # A person said that it did not happen; a total may know better.
+    was_dropped = Q(
+        status=RefundStatus.FAILED,
+        operations__state=OperationState.ABANDONED,
+        operations__attempts__gt=0,
+    )
+    sent = payment.refunds.filter(is_external=False).filter(
+        Q(status__in=RESERVING_STATUSES) & was_sent | was_dropped
+    )
+    under_way = set(
+        payment.operations.filter(state=OperationState.IN_FLIGHT).values_list(
+            "refund_id", flat=True
+        )
+    )
+    return sorted(
+        sent.distinct(),
+        key=lambda refund: (
+            refund.pk not in under_way,
+            refund.status == RefundStatus.FAILED,
+            refund.pk,
+        ),
+    )
+
+
+_MOST_COMBINED = 10
+
+
+def _explaining(refunds: Sequence[Refund], growth_minor: int) -> Sequence[Refund]:
+    """Return the refunds that come nearest to ``growth_minor`` together, not above it.
+
+    Of equals the fewest, and those that come first.
+    """
+    few = refunds[:_MOST_COMBINED]
+    groups = (
+        group
+        for size in range(len(few) + 1)
+        for group in itertools.combinations(few, size)
+    )
+    totals = ((sum(one.amount_minor for one in group), group) for group in groups)
+    return max(
+        (pair for pair in totals if pair[0] <= growth_minor), key=lambda pair: pair[0]
+    )[1]
 
 
 def _growth(
@@ -661,23 +1628,16 @@ def _add_facts(
 ) -> None:
     """Insert the facts, fold, and write what the shop must hear, in this order."""
     before = (payment.status, payment.review_reason)
-    if not payment.provider_reference:
-        payment.provider_reference = next(
-            (
-                fact.provider_reference
-                for fact in new
-                if fact.provider_reference and fact.kind in _NAMING_KINDS
-            ),
-            None,
-        )
+    payment.provider_reference = payment.provider_reference or _first_reference(
+        new, _NAMING_KINDS
+    )
+    payment.transaction_reference = payment.transaction_reference or _first_reference(
+        new, _MONEY_KINDS
+    )
     # One by one: MariaDB and older SQLite return no keys from a bulk insert.
     for fact in new:
         fact.save(force_insert=True)
-    state = states.fold(
-        payment.amount_minor,
-        [fact.as_fact() for fact in (*known, *new)],
-        is_started=payment.started_at is not None,
-    )
+    state = _fold(payment, (*known, *new))
     # Money that was given back before the shop heard of it is nothing to deliver for.
     is_first_settled = (
         state.is_settled
@@ -707,6 +1667,7 @@ def _add_facts(
         update_fields=[
             *_DESCRIPTION_FIELDS,
             "provider_reference",
+            "transaction_reference",
             "status",
             "authorized_minor",
             "captured_minor",
@@ -720,10 +1681,73 @@ def _add_facts(
             "next_action",
         ]
     )
-    payment.operations.filter(
-        kind=OperationKind.CHECKOUT, state=OperationState.UNKNOWN
-    ).update(state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow())
+    proven = {OperationKind.CHECKOUT}.union(
+        *(_PROOF.get(fact.kind, ()) for fact in new)
+    )
+    # In flight, too: if its answer is lost, no new fact will come to prove it again.
+    is_provable = Q(state=OperationState.UNKNOWN) | (
+        Q(state=OperationState.IN_FLIGHT) & ~Q(kind=OperationKind.CHECKOUT)
+    )
+    payment.operations.filter(is_provable, kind__in=proven).update(
+        state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
+    )
+    _finish_refunds(payment, new)
     _write_notices(payment, new, before, is_first_settled=is_first_settled)
+
+
+def _fold(payment: Payment, facts: Iterable[Transaction]) -> states.State:
+    return states.fold(
+        payment.amount_minor,
+        [fact.as_fact() for fact in facts],
+        is_started=payment.started_at is not None,
+    )
+
+
+_PROOF: Mapping[str, tuple[OperationKind, ...]] = {
+    TransactionKind.AUTHORIZATION: (OperationKind.CONFIRM,),
+    TransactionKind.CAPTURE: (OperationKind.CONFIRM, OperationKind.CAPTURE),
+    TransactionKind.VOID: (OperationKind.VOID,),
+    TransactionKind.CANCELLATION: (OperationKind.VOID,),
+    TransactionKind.SETTLEMENT: (OperationKind.SETTLE,),
+}
+"""Which calls a new fact proves to have happened."""
+
+
+def _first_reference(
+    facts: Iterable[Transaction], kinds: set[TransactionKind]
+) -> str | None:
+    return next(
+        (
+            fact.provider_reference
+            for fact in facts
+            if fact.provider_reference and fact.kind in kinds
+        ),
+        None,
+    )
+
+
+def _finish_refunds(payment: Payment, new: Iterable[Transaction]) -> None:
+    """Let the refunds follow their facts; one that nobody asked for gets a row."""
+    for fact in new:
+        if fact.kind != TransactionKind.REFUND:
+            continue
+        refund = payment.refunds.filter(
+            merchant_reference=fact.provider_reference
+        ).first()
+        if refund is None:
+            refund = Refund.objects.create(
+                payment=payment,
+                amount_minor=fact.amount_minor,
+                status=RefundStatus.SUCCEEDED,
+                provider_reference=fact.provider_reference,
+                is_external=True,
+            )
+            _tell_refund(refund)
+            continue
+        _move_refund(refund, RefundStatus.SUCCEEDED)
+        refund.operations.filter(state__in=_OPEN_STATES).update(
+            state=OperationState.SUCCEEDED, updated_at=DatabaseNow()
+        )
 
 
 def _write_notices(
@@ -738,8 +1762,8 @@ def _write_notices(
     news = {
         "payment_status_changed": payment.status != status_before,
         "payment_paid": is_first_settled,
-        "payment_failed": payment.status != status_before
-        and payment.status in states.UNSUCCESSFUL_STATUSES,
+        "payment_failed": payment.status in states.UNSUCCESSFUL_STATUSES
+        and status_before not in states.UNSUCCESSFUL_STATUSES,
         "payment_needs_review": bool(payment.review_reason)
         and payment.review_reason != review_before,
     }
@@ -793,16 +1817,17 @@ def is_abandoned(payment: Payment) -> bool:
 
 
 @_retried
-def release_review(payment_id: int, actor: str) -> bool:
-    """Record that a person let a held payment pass; False if nothing was held."""
+def release_review(
+    payment_id: int, actor: str, note: str = "", reason: ReviewReason | None = None
+) -> bool:
+    """Record that a person has looked; False if there was nothing to look at.
+
+    Only at ``reason``, if it is given: what came up meanwhile stays open.
+    """
     with transaction.atomic(durable=True):
         payment = _lock(payment_id)
         known = list(payment.transactions.all())
-
-        def references(kind: TransactionKind) -> set[str]:
-            return {fact.provider_reference for fact in known if fact.kind == kind}
-
-        held = references(TransactionKind.REVIEW_HOLD)
+        questions = _fold(payment, known).open_questions
         new = [
             Transaction(
                 payment=payment,
@@ -810,10 +1835,13 @@ def release_review(payment_id: int, actor: str) -> bool:
                 currency=payment.currency,
                 provider_reference=reference,
                 source=Source.STAFF,
-                detail=storable(actor, 255),
+                reason=question,
+                detail=storable(f"{actor}: {note}" if note else actor, 255),
                 occurred_at=timezone.now(),
             )
-            for reference in sorted(held - references(TransactionKind.REVIEW_RELEASE))
+            for question, references in questions.items()
+            if reason in {None, question}
+            for reference in sorted(references)
         ]
         if new:
             _add_facts(payment, known, new)
@@ -845,7 +1873,7 @@ def claim_notices(limit: int) -> list[Notice]:
         return []
     return list(
         Notice.objects.filter(pk__in=claimed)
-        .select_related("payment", "transaction")
+        .select_related("payment", "transaction", "refund")
         .order_by("id")
     )
 

@@ -7,8 +7,9 @@ change the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django_multipay.enums import (
@@ -65,6 +66,8 @@ class State:
     captured_minor: int
     refunded_minor: int
     review_reason: ReviewReason | None
+    open_questions: Mapping[ReviewReason, frozenset[str]] = field(hash=False)
+    """Every reason to look, with the references of the releases that would close it."""
     decline_code: str
     """Reason of the latest failure while no money came, or empty."""
     is_settled: bool
@@ -89,15 +92,25 @@ def fold(amount_minor: int, facts: Iterable[Fact], *, is_started: bool) -> State
     authorized = max(total(Kind.AUTHORIZATION), captured)
     refunded = total(Kind.REFUND)
     charged_back = total(Kind.CHARGEBACK) - total(Kind.CHARGEBACK_REVERSAL)
-    is_held = bool(references(Kind.REVIEW_HOLD) - references(Kind.REVIEW_RELEASE))
-    is_underpaid = 0 < captured < amount_minor and not (
+    released = references(Kind.REVIEW_RELEASE)
+    is_returned = 0 < captured <= refunded
+    is_underpaid = (
+        0 < captured < amount_minor
+        and not is_returned
         # A capture below the authorization is the shop's own choice.
-        total(Kind.AUTHORIZATION) >= amount_minor
+        and total(Kind.AUTHORIZATION) < amount_minor
+        # Or a person took what there was.
+        and _question(ReviewReason.UNDERPAID, known) not in released
     )
     is_void = not captured and bool(
         references(Kind.VOID)
         # A provider that says "canceled" of what it had authorized has voided it.
         or (references(Kind.CANCELLATION) & references(Kind.AUTHORIZATION))
+    )
+
+    # Nothing is left to decide about what was released or given back.
+    is_held = not (is_void or is_returned) and bool(
+        references(Kind.REVIEW_HOLD) - released
     )
 
     # A failed attempt before a good one has a reference of its own.
@@ -113,20 +126,24 @@ def fold(amount_minor: int, facts: Iterable[Fact], *, is_started: bool) -> State
         is_blocked=is_held or is_underpaid,
         is_started=is_started,
     )
-    review_reason = _review_reason(
+    questions = _open_questions(
         known,
+        released,
+        {
+            ReviewReason.CHARGEBACK: charged_back > 0,
+            ReviewReason.CONTRADICTION: is_contradicted,
+            ReviewReason.OVERPAID: captured - refunded > amount_minor,
+            ReviewReason.UNDERPAID: is_underpaid,
+        },
         is_held=is_held,
-        is_underpaid=is_underpaid,
-        is_overpaid=captured > amount_minor,
-        is_charged_back=charged_back > 0,
-        is_contradicted=is_contradicted,
     )
     return State(
         status=status,
         authorized_minor=authorized,
         captured_minor=captured,
         refunded_minor=refunded,
-        review_reason=review_reason,
+        review_reason=next(iter(questions), None),
+        open_questions=questions,
         decline_code=max(
             (
                 (fact.occurred_at.isoformat() if fact.occurred_at else "", fact.reason)
@@ -170,28 +187,51 @@ def _status(
     return next((status for applies, status in rules if applies), PaymentStatus.CREATED)
 
 
-def _review_reason(
+_ABOUT: Mapping[ReviewReason, frozenset[TransactionKind]] = {
+    ReviewReason.CHARGEBACK: frozenset({Kind.CHARGEBACK, Kind.CHARGEBACK_REVERSAL}),
+    ReviewReason.CONTRADICTION: frozenset(
+        {Kind.CAPTURE, Kind.AUTHORIZATION, Kind.FAILURE, Kind.CANCELLATION}
+    ),
+    ReviewReason.OVERPAID: frozenset({Kind.CAPTURE, Kind.CAPTURE_REVERSAL}),
+    ReviewReason.UNDERPAID: frozenset({Kind.CAPTURE, Kind.CAPTURE_REVERSAL}),
+}
+"""The facts that make each reason; a person's answer holds until one more comes."""
+
+
+def _question(reason: ReviewReason, facts: set[Fact]) -> str:
+    """Return the reference of the release that answers ``reason`` as the facts stand."""
+    about = sorted(
+        f"{fact.kind} {fact.provider_reference} {fact.amount_minor}"
+        for fact in facts
+        if fact.kind in _ABOUT[reason]
+    )
+    said = "\n".join(about).encode("utf-8", "backslashreplace")
+    return f"{reason}:{hashlib.sha256(said).hexdigest()[:32]}"
+
+
+def _open_questions(
     facts: set[Fact],
+    released: set[str],
+    applies: Mapping[ReviewReason, bool],
     *,
     is_held: bool,
-    is_underpaid: bool,
-    is_overpaid: bool,
-    is_charged_back: bool,
-    is_contradicted: bool,
-) -> ReviewReason | None:
-    """Return the gravest reason for a person to look, or None."""
+) -> dict[ReviewReason, frozenset[str]]:
+    """Return the reasons for a person to look, the gravest first."""
+    questions: dict[ReviewReason, frozenset[str]] = {}
+    for reason, is_so in applies.items():
+        question = _question(reason, facts)
+        if is_so and question not in released:
+            questions[reason] = frozenset({question})
     mismatches = sorted(
-        fact.reason for fact in facts if fact.kind is Kind.DISCREPANCY and fact.reason
+        (fact.reason, fact.provider_reference)
+        for fact in facts
+        if fact.kind is Kind.DISCREPANCY and fact.reason
     )
-    rules = (
-        (is_charged_back, ReviewReason.CHARGEBACK),
-        (is_contradicted, ReviewReason.CONTRADICTION),
-        (is_overpaid, ReviewReason.OVERPAID),
-        (is_underpaid, ReviewReason.UNDERPAID),
-    )
-    for applies, reason in rules:
-        if applies:
-            return reason
-    if mismatches:
-        return ReviewReason(mismatches[0])
-    return ReviewReason.RISK_REVIEW if is_held else None
+    for reason_text, reference in mismatches:
+        if reference not in released:
+            reason = ReviewReason(reason_text)
+            questions[reason] = questions.get(reason, frozenset()) | {reference}
+    holds = {fact.provider_reference for fact in facts if fact.kind is Kind.REVIEW_HOLD}
+    if is_held:
+        questions[ReviewReason.RISK_REVIEW] = frozenset(holds - released)
+    return questions

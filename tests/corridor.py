@@ -24,6 +24,7 @@ from django_multipay.models import (
     Notice,
     Operation,
     Payment,
+    Refund,
     Token,
     Transaction,
     WebhookDelivery,
@@ -171,3 +172,12 @@ def reconcile_later(**options: Any) -> Report:
     """Run `reconcile` at a time when no stored message has to wait any more."""
     WebhookDelivery.objects.update(retry_at=timezone.now() - timedelta(seconds=1))
     return reconcile(**options)
+
+
+def let_everything_be_due() -> None:
+    """Every lease on a call that moves money has run out, every inquiry is due."""
+    past = timezone.now() - timedelta(days=1)
+    Operation.objects.update(retry_at=past)
+    Operation.objects.filter(lease_until__isnull=False).update(lease_until=past)
+    Payment.objects.filter(sync_at__isnull=False).update(sync_at=past)
+    Refund.objects.filter(sync_at__isnull=False).update(sync_at=past)

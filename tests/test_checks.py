@@ -452,3 +452,29 @@ def test_a_secret_that_stands_in_the_settings_module_is_named(settings):
     assert len(warnings) == 1
     assert "MULTIPAY['PROVIDERS']['eximbay']['OPTIONS']['api_key']" in warnings[0].msg
     assert "test_1849705C642C217E0B2D" not in f"{warnings[0].msg} {warnings[0].hint}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], "500", {"USD": "1e3"}, {"USD": "5.001"}, {"XXX1": "5"}, {"USD": None}],
+)
+def test_a_limit_for_refunds_is_an_amount_of_a_currency(settings, value):
+    settings.MULTIPAY = {"REFUND_APPROVAL_ABOVE": value}
+    assert [error.id for error in check_settings()] == ["multipay.E010"]
+
+
+@pytest.mark.parametrize("value", [{}, {"USD": "500"}, {"KRW": 600000, "USD": "0.5"}])
+def test_a_usable_limit_is_no_error(settings, value):
+    settings.MULTIPAY = {"REFUND_APPROVAL_ABOVE": value}
+    assert check_settings() == []
+
+
+@pytest.mark.parametrize("value", [None, 7, "/orders/", "/{order}/", "/{order_id/"])
+def test_the_address_of_an_order_names_the_order(settings, value):
+    settings.MULTIPAY = {"ORDER_URL": value}
+    assert [error.id for error in check_settings()] == ["multipay.E011"]
+
+
+def test_a_usable_address_of_an_order_is_no_error(settings):
+    settings.MULTIPAY = {"ORDER_URL": "/admin/shop/order/?q={order_id}"}
+    assert check_settings() == []

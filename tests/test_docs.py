@@ -9,10 +9,18 @@ import pytest
 from django.dispatch import Signal
 
 from django_multipay import enums, models, signals
+from django_multipay.admin.access import BUYER, CHECK, PERMISSIONS, REPLAY
+from django_multipay.admin.payments import STEPS
 from django_multipay.checks import check_settings
 from django_multipay.conf import DEFAULTS
 from django_multipay.registry import registry
-from docs._generate import fields_table, words_table
+from docs._generate import (
+    CAPABILITIES,
+    fields_table,
+    provider_classes,
+    providers_table,
+    words_table,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -25,8 +33,13 @@ from django.dispatch import receiver
 from django.shortcuts import redirect
 from django.urls import include, path
 from moneyed import Money
+from django_multipay.exceptions import (
+    InvalidTransition, OutcomeUnknown, ProviderUnavailable,
+)
 from django_multipay.flows import (
-    create_payment, reconcile, start_payment, sync_payment,
+    abandon_operation, approve_refund, capture_payment, create_payment, reconcile,
+    refund_payment, settle_payment, start_payment, sync_payment, sync_refund,
+    void_payment,
 )
 from django_multipay.messages import Buyer
 from django_multipay.models import Payment
@@ -57,6 +70,32 @@ class Shipment:
 """
 """What a reader of the examples has: imports, an environment, a shop."""
 
+BOUGHT = """
+from contextlib import closing
+from tests.flows.buyer import EximbayBuyer
+
+def bought(order_id, amount="26.30", **more):
+    payment = create_payment(
+        provider="cards",
+        order_id=order_id,
+        amount=Money(amount, "USD"),
+        buyer=Buyer(name="Hong Gil Dong", email="buyer@example.com"),
+        **more,
+    )
+    start_payment(payment)
+    buyer = EximbayBuyer(payment)
+    with closing(buyer.client):
+        buyer.pay()
+    sync_payment(payment)
+    return payment
+
+payment, another = bought("1001"), bought("1002")
+reserved = bought("1003", capture_mode="manual")
+unwanted = bought("1004", capture_mode="manual")
+large = bought("1005", "900.00")
+"""
+"""Payments at the sandbox, for the pages that begin after the checkout."""
+
 PAGES = {
     "README.md": """
 assert INSTALLED_APPS == ["django_multipay"]
@@ -71,9 +110,21 @@ assert shipped == ["1001"]
 ship(payment=payment, notice_id="1")
 assert shipped == ["1001"]
 """,
+    "docs/refunds.md": """
+for refunded in (payment, another, large):
+    refunded.refresh_from_db()
+    assert refunded.status == Payment.Status.REFUNDED
+""",
+    "docs/providers/clink.md": "",
+    "docs/providers/easybilling.md": "",
+    "docs/providers/excoinz.md": "",
     "docs/providers/eximbay.md": "",
+    "docs/providers/payer.md": "",
 }
 """The pages whose Python runs, with what must be true afterwards."""
+
+BEFORE = {"docs/refunds.md": BOUGHT}
+"""What is true before the first example of a page."""
 
 
 def python_of(page: str) -> list[str]:
@@ -88,18 +139,19 @@ def shop(sandbox_settings):
     sandbox_settings.MULTIPAY = {
         "PROVIDERS": {"eximbay": account, "cards": account},
         "SITE_URL": "https://shop.example",
+        "REFUND_APPROVAL_ABOVE": {"USD": "500.00"},
     }
     return sandbox_settings
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run_in_their_order(shop, page):
     blocks = python_of(page)
     assert blocks
     namespace: dict = {"__name__": "example"}
     try:
-        for block in [GIVEN, *blocks, PAGES[page]]:
+        for block in [GIVEN, BEFORE.get(page, ""), *blocks, PAGES[page]]:
             exec(compile(block, page, "exec"), namespace)
     finally:
         signals.payment_paid.disconnect(namespace.get("ship"))
@@ -135,8 +187,11 @@ def test_the_page_of_the_models_lists_every_field(model):
         "ReviewReason",
         "DeclineCode",
         "TransactionKind",
+        "RefundStatus",
         "OperationState",
         "Verdict",
+        "BatchKind",
+        "BatchItemState",
     ],
 )
 def test_the_page_of_the_models_lists_every_word(name):
@@ -144,9 +199,36 @@ def test_the_page_of_the_models_lists_every_word(name):
     assert table in generated("models.md")
 
 
+def test_the_page_of_the_providers_compares_all_of_them():
+    slugs = [provider.slug for provider in provider_classes()]
+    assert slugs == ["clink", "easybilling", "excoinz", "eximbay", "payer"]
+    assert list(CAPABILITIES) == list(enums.Capability)
+    assert providers_table() in generated("providers.md")
+    for slug in slugs:
+        assert f"](providers/{slug}.md)" in providers_table()
+        assert generated(f"providers/{slug}.md")
+
+
 def test_every_setting_has_its_chapter():
     chapters = re.findall(r"^## `(\w+)`$", generated("settings.md"), re.MULTILINE)
     assert chapters == list(DEFAULTS)
+
+
+def test_the_guide_for_staff_knows_every_reason_step_and_permission():
+    guide = generated("staff.md").lower()
+    labels = [
+        *enums.ReviewReason.labels,
+        *enums.Verdict.labels,
+        *enums.BatchKind.labels,
+        *(step.verb for step in STEPS.values()),
+    ]
+    for label in labels:
+        assert str(label).lower() in guide, label
+    codes = {*PERMISSIONS.values(), BUYER, CHECK, REPLAY}
+    for model in (models.Payment, models.WebhookDelivery):
+        codes |= {code for code, _ in model._meta.permissions}
+    for code in codes:
+        assert f"`{code.removeprefix('multipay.')}`" in guide, code
 
 
 def test_every_signal_is_listed_once():
@@ -157,14 +239,18 @@ def test_every_signal_is_listed_once():
     assert sorted(listed) == sorted(sent)
 
 
-def test_the_words_of_the_drawing_are_words_of_the_code():
-    drawing = generated("flow.md").partition("```text")[2].partition("```")[0]
-    words = set(re.findall(r"`(\w+)`", drawing))
+def test_the_words_of_the_drawings_are_words_of_the_code():
+    drawings = re.findall(
+        r"^```text\n(.*?)^```", generated("flow.md"), re.MULTILINE | re.DOTALL
+    )
+    words = set(re.findall(r"`(\w+)`", "".join(drawings)))
     known = {
         *enums.PaymentStatus.values,
+        *enums.RefundStatus.values,
         *enums.OperationState.values,
         *enums.Verdict.values,
         *enums.NoticeState.values,
     }
+    assert len(drawings) == 2
     assert words
     assert words <= known

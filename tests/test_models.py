@@ -12,6 +12,7 @@ from django.db.models import F
 from moneyed import Money
 
 from django_multipay.enums import (
+    BatchKind,
     OperationKind,
     PaymentStatus,
     PlanManager,
@@ -20,6 +21,8 @@ from django_multipay.enums import (
 )
 from django_multipay.exceptions import InvalidOperation, MultipayError
 from django_multipay.models import (
+    Batch,
+    BatchItem,
     Notice,
     Operation,
     Payment,
@@ -451,6 +454,8 @@ def test_rows_name_themselves(model):
         Operation: lambda: Operation(kind=OperationKind.CHECKOUT),
         WebhookDelivery: lambda: WebhookDelivery.objects.create(provider="eximbay"),
         Notice: lambda: Notice(signals=["payment_paid"]),
+        Batch: lambda: Batch(kind=BatchKind.CHECK),
+        BatchItem: lambda: BatchItem(payment=payment),
     }
     assert str(rows[model]())
 

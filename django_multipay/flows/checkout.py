@@ -18,23 +18,24 @@ from moneyed import Money
 from django_multipay import ledger, money
 from django_multipay.enums import (
     CaptureMode,
-    OperationState,
     PaymentStatus,
     Purpose,
     Source,
     TokenStatus,
 )
 from django_multipay.exceptions import (
-    CredentialsRejected,
     InvalidAmount,
     InvalidOperation,
     InvalidTransition,
     MultipayError,
-    ProviderConfigurationError,
-    ProviderUnavailable,
     RequestRejected,
 )
-from django_multipay.flows.guards import account_of, refuse_open_transaction
+from django_multipay.flows.guards import (
+    account_of,
+    refuse_open_transaction,
+    state_after,
+    wait_of,
+)
 from django_multipay.flows.links import absolute_url, callback_url
 from django_multipay.flows.notices import deliver_notices
 from django_multipay.messages import (
@@ -151,26 +152,27 @@ def start_payment(
         snapshot = chosen.start_payment(
             _payment_request(payment, operation.key, request)
         )
+        is_open = snapshot.status in {PaymentStatus.CREATED, PaymentStatus.PENDING}
+        if is_open and snapshot.amount not in {None, payment.amount}:
+            raise RequestRejected(
+                f"the provider would ask the buyer for {snapshot.amount}, not for "
+                f"{payment.amount}; nobody is sent there",
+                payment.provider,
+                "start",
+            )
     except MultipayError as error:
-        ledger.conclude_operation(operation, _state_after(error), str(error))
+        ledger.conclude_operation(
+            operation, state_after(error), str(error), wait_of(error)
+        )
         raise
     ledger.conclude_checkout(payment.pk, operation, snapshot)
-    if snapshot.status not in {PaymentStatus.CREATED, PaymentStatus.PENDING}:
+    if not is_open:
         ledger.apply_snapshot(
             payment.pk, snapshot, account=account_of(chosen), source=Source.START
         )
         deliver_notices()
     payment.refresh_from_db()
     return payment.action
-
-
-def _state_after(error: MultipayError) -> OperationState:
-    """Return what an error says about the call that raised it."""
-    if isinstance(error, (ProviderUnavailable, ProviderConfigurationError)):
-        return OperationState.REQUESTED
-    if isinstance(error, (RequestRejected, CredentialsRejected, InvalidOperation)):
-        return OperationState.REFUSED
-    return OperationState.UNKNOWN
 
 
 def providers_for(payment: Payment) -> list[Provider]:

@@ -35,6 +35,7 @@ def _send(notice: Notice) -> str:
             sender=Payment,
             payment=notice.payment,
             transaction=notice.transaction,
+            refund=notice.refund,
             notice_id=str(notice.uuid),
         )
         for receiver, answer in results:

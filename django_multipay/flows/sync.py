@@ -5,9 +5,13 @@ from __future__ import annotations
 from django_multipay import ledger
 from django_multipay.enums import Capability, PaymentStatus, Source, Verdict
 from django_multipay.exceptions import UnsupportedOperation
-from django_multipay.flows.guards import account_of, refuse_open_transaction
+from django_multipay.flows.guards import (
+    account_of,
+    query_of,
+    refuse_open_transaction,
+)
 from django_multipay.flows.notices import deliver_notices
-from django_multipay.messages import PaymentQuery, PaymentSnapshot
+from django_multipay.messages import PaymentSnapshot
 from django_multipay.models import Payment
 from django_multipay.providers.base import Provider
 from django_multipay.registry import registry
@@ -41,12 +45,14 @@ def sync_if_due(payment: Payment) -> bool:
     # Claimed first: one that nobody can ask about must not stay first in the queue.
     if not ledger.claim_sync(payment) or payment.provider not in registry:
         return False
-    if Capability.FETCH not in registry[payment.provider].capabilities:
-        return False
-    sync_payment(payment)
+    can_ask = Capability.FETCH in registry[payment.provider].capabilities
+    if can_ask:
+        sync_payment(payment)
+    else:
+        payment.refresh_from_db()
     if ledger.is_abandoned(payment):
         _expire(payment)
-    return True
+    return can_ask
 
 
 def _expire(payment: Payment) -> None:
@@ -70,11 +76,4 @@ def _expire(payment: Payment) -> None:
 
 def ask(provider: Provider, payment: Payment) -> PaymentSnapshot:
     """Return what ``provider`` says about ``payment`` now; writes nothing."""
-    return provider.fetch_payment(
-        PaymentQuery(
-            merchant_reference=payment.merchant_reference,
-            provider_reference=payment.provider_reference or "",
-            amount=payment.amount,
-            locale=payment.locale,
-        )
-    )
+    return provider.fetch_payment(query_of(payment))

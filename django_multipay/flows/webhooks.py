@@ -7,11 +7,12 @@ import dataclasses
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError
+from django.db.models import Q
 
 from django_multipay import ledger
 from django_multipay.enums import (
@@ -91,10 +92,25 @@ def receive_webhook(
     if delivery.verdict == Verdict.STORED:
         # What was verified, not what came now: its digest may be all they share.
         replay_delivery(delivery)
+    elif account.webhook_trust is WebhookTrust.HINT:
+        # The same words again may be about something new: they only say "ask".
+        delivery.verdict = apply_delivery(delivery, incoming)
     is_done = delivery.verdict != Verdict.STORED
     return account.webhook_answer(
-        WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED
+        WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED, incoming
     )
+
+
+def carries_message(payment: Payment, incoming: IncomingRequest) -> bool:
+    """Say whether a buyer who returns carries anything but their own way back.
+
+    A provider whose messages come by webhook only may still add to its return URL.
+    """
+    provider = registry[payment.provider]
+    if not (incoming.body or incoming.query_string):
+        return False
+    is_silent = type(provider).identify_return is Provider.identify_return
+    return not is_silent or provider.webhook_trust is WebhookTrust.HINT
 
 
 def replay_delivery(delivery: WebhookDelivery) -> Verdict:
@@ -150,7 +166,12 @@ def _accept(
         if seen is not None:
             return seen
     _shielded(provider.verify_webhook, incoming)
-    _shielded(provider.parse_webhook, incoming)
+    events = _shielded(provider.parse_webhook, incoming)
+    ids = [event.event_id for event in events]
+    if ids and all(ids):
+        digest = _sha256("\n".join(ids).encode("utf-8", "replace"))
+    if provider.webhook_trust is WebhookTrust.HINT:
+        _check_hint(provider, events, payment)
     return ledger.store_delivery(
         provider=provider.alias,
         digest=digest,
@@ -165,6 +186,20 @@ def _accept(
         body=_shown_body(incoming),
         payload=_dump_incoming(incoming),
     )
+
+
+def _check_hint(
+    provider: Provider, events: Sequence[ProviderEvent], payment: Payment | None
+) -> None:
+    """Let a hint pass only if it names a payment of ours, and not too often.
+
+    Anybody can send one, so it must neither fill the inbox nor make us ask for ever.
+    """
+    for event in events:
+        named = _payment_of(provider, event.snapshot)
+        if named is None or (payment is not None and named.pk != payment.pk):
+            raise MalformedWebhook("the hint names no payment of ours")
+        _ration(provider, named.merchant_reference)
 
 
 def _shielded(step: Callable[[IncomingRequest], T], incoming: IncomingRequest) -> T:
@@ -212,23 +247,45 @@ def _payment_named(provider: Provider, reference: str) -> Payment | None:
     ).first()
 
 
+def _payment_of(provider: Provider, snapshot: PaymentSnapshot) -> Payment | None:
+    """Return the payment a message is about: by our reference, else by theirs."""
+    if snapshot.merchant_reference is not None:
+        return _payment_named(provider, snapshot.merchant_reference)
+    reference = snapshot.provider_reference
+    # No database takes NUL, and no provider makes references as long as that.
+    if not reference or not reference.isprintable() or len(reference) > 128:
+        return None
+    return Payment.objects.filter(
+        Q(provider_reference=reference) | Q(transaction_reference=reference),
+        provider=provider.alias,
+    ).first()
+
+
 def _apply_event(
     provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
 ) -> Verdict:
-    payment = _payment_named(provider, event.snapshot.merchant_reference or "")
+    if event.is_renewal:
+        # Another payment than the one it names, and nobody has asked for it yet.
+        return Verdict.HELD
+    payment = _payment_of(provider, event.snapshot)
     if payment is None:
         return Verdict.HELD
     delivery.payment = payment
+    source = Source(delivery.source)
     verdicts = {
         ledger.apply_snapshot(
             payment.pk,
             snapshot,
             account=account_of(provider),
-            source=Source(delivery.source),
+            source=source,
             suspicion=suspicion,
         )
         for snapshot, suspicion in _believed(provider, payment, event)
     }
+    if event.refund is not None:
+        verdicts.add(ledger.apply_refund(payment.pk, event.refund, source=source))
+    if event.dispute is not None:
+        verdicts.add(ledger.apply_dispute(payment.pk, event.dispute, source=source))
     for verdict in (Verdict.HELD, Verdict.APPLIED):
         if verdict in verdicts:
             return verdict

@@ -1,10 +1,13 @@
 """What we remember. Models know no provider and no HTTP; ``ledger`` writes them."""
 
+from django_multipay.models.batch import Batch, BatchItem
 from django_multipay.models.operation import Notice, Operation, WebhookDelivery
 from django_multipay.models.payment import Payment, Refund, Transaction
 from django_multipay.models.recurring import RecurringPlan, Token
 
 __all__ = [
+    "Batch",
+    "BatchItem",
     "Notice",
     "Operation",
     "Payment",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -59,7 +59,12 @@ class Operation(models.Model):
     lease_until = models.DateTimeField(null=True)
     lease_token = models.CharField(max_length=32, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
+    retry_at = models.DateTimeField(default=timezone.now)
+    """Not sent, nor asked about, before this moment by `reconcile`."""
     actor = models.CharField(max_length=150, blank=True)
+    needs_approval = models.BooleanField(default=False)
+    """A second person must approve before it is sent."""
+    approved_by = models.CharField(max_length=150, blank=True)
     error = models.CharField(max_length=255, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -69,9 +74,7 @@ class Operation(models.Model):
         verbose_name_plural = _("operations")
         ordering: ClassVar[list[str]] = ["id"]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(
-                fields=["state", "lease_until"], name="multipay_operation_open"
-            ),
+            models.Index(fields=["state", "retry_at"], name="multipay_operation_open"),
         ]
 
     def __str__(self) -> str:
@@ -106,6 +109,9 @@ class WebhookDelivery(models.Model):
         verbose_name = _("webhook delivery")
         verbose_name_plural = _("webhook deliveries")
         ordering: ClassVar[list[str]] = ["-id"]
+        permissions: ClassVar[list[tuple[str, Any]]] = [
+            ("replay_delivery", _("Can apply webhook deliveries again")),
+        ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["verdict", "retry_at"], name="multipay_delivery_verdict"
@@ -122,11 +128,17 @@ class WebhookDelivery(models.Model):
 
 
 class Notice(models.Model):
-    """The outbox: one row per fact, written with it, delivered at least once."""
+    """The outbox: one row per fact, written with it, delivered at least once.
+
+    Without ``transaction``, it is about a step of ``refund`` that moved no money.
+    """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     transaction = models.OneToOneField(
-        Transaction, on_delete=models.PROTECT, related_name="notice"
+        Transaction, on_delete=models.PROTECT, null=True, related_name="notice"
+    )
+    refund = models.ForeignKey(
+        Refund, on_delete=models.PROTECT, null=True, related_name="notices"
     )
     payment = models.ForeignKey(
         Payment, on_delete=models.PROTECT, related_name="notices"

@@ -70,6 +70,10 @@ class Payment(models.Model):
     provider_reference = models.CharField(  # noqa: DJ001
         _("provider's reference"), max_length=128, null=True, editable=False
     )
+    transaction_reference = models.CharField(  # noqa: DJ001
+        _("provider's transaction"), max_length=128, null=True, editable=False
+    )
+    """What the provider calls the transaction that reserved or took the money."""
     status = models.CharField(
         _("status"),
         max_length=20,
@@ -142,15 +146,40 @@ class Payment(models.Model):
         verbose_name = _("payment")
         verbose_name_plural = _("payments")
         ordering: ClassVar[list[str]] = ["-id"]
+        permissions: ClassVar[list[tuple[str, Any]]] = [
+            ("refund_payment", _("Can refund payments")),
+            ("capture_payment", _("Can capture, confirm and settle payments")),
+            ("void_payment", _("Can void payments")),
+            ("view_buyer_data", _("Can see buyers' names, addresses and numbers")),
+        ]
         indexes: ClassVar[list[models.Index]] = [
+            # The admin's list is ordered by its date hierarchy, whatever the filter.
+            models.Index(
+                fields=["-created_at", "-id"], name="multipay_payment_created"
+            ),
+            models.Index(
+                fields=["provider", "-created_at", "-id"],
+                name="multipay_payment_account",
+            ),
+            models.Index(
+                fields=["review_reason", "-created_at", "-id"],
+                name="multipay_payment_review",
+            ),
+            models.Index(fields=["buyer_email"], name="multipay_payment_email"),
             models.Index(fields=["sync_at"], name="multipay_payment_sync"),
-            models.Index(fields=["status", "-id"], name="multipay_payment_status"),
+            models.Index(
+                fields=["status", "-created_at", "-id"], name="multipay_payment_status"
+            ),
             models.Index(fields=["customer_id"], name="multipay_payment_customer"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["provider", "provider_reference"],
                 name="multipay_payment_provider_reference",
+            ),
+            models.UniqueConstraint(
+                fields=["provider", "transaction_reference"],
+                name="multipay_payment_transaction_reference",
             ),
             models.UniqueConstraint(
                 fields=["plan", "plan_due_on"], name="multipay_payment_plan_due"
@@ -262,6 +291,11 @@ class Transaction(models.Model):
             models.Index(
                 fields=["provider_reference"], name="multipay_transaction_reference"
             ),
+            # All that a day's takings are made of, so that no row need be read.
+            models.Index(
+                fields=["created_at", "kind", "currency", "amount_minor", "payment"],
+                name="multipay_transaction_takings",
+            ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -326,7 +360,16 @@ class Refund(models.Model):
     )
     reason = models.CharField(max_length=255, blank=True)
     requested_by = models.CharField(max_length=150, blank=True)
+    error = models.CharField(max_length=255, blank=True, editable=False)
+    """Why the provider refused it, in its own words."""
+    is_external = models.BooleanField(default=False, editable=False)
+    """Made at the provider's own console, and noticed afterwards."""
     account = EncryptedJSONField(default=None, blank=True, editable=False)
+    """The bank account to pay to, and what only the provider knows; erased when the
+    refund is over."""
+    sync_at = models.DateTimeField(null=True, editable=False)
+    """When to ask the provider next; None: nothing is expected."""
+    sync_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -334,6 +377,9 @@ class Refund(models.Model):
         verbose_name = _("refund")
         verbose_name_plural = _("refunds")
         ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["sync_at"], name="multipay_refund_sync"),
+        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
                 condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),

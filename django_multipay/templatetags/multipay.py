@@ -16,13 +16,23 @@ from django_multipay.models import Payment
 
 register = template.Library()
 
+_PICTURE = re.compile(
+    r"https?://\S+|data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=]+"
+)
 _LINK = re.compile(r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*:\S+", re.I)
 
 
 @register.filter
 def qr_svg(data: str) -> str:
-    """Draw ``data`` as a QR code, with the quiet zone that scanners need."""
-    rows = list(segno.make(data, micro=False).matrix_iter(border=2))
+    """Draw ``data`` as a QR code, with the quiet zone that scanners need.
+
+    Nothing is drawn of what no code can hold.
+    """
+    try:
+        code = segno.make(data, micro=False)
+    except segno.DataOverflowError:
+        return ""
+    rows = list(code.matrix_iter(border=2))
     squares = "".join(
         f"M{x} {y}h1v1h-1z"
         for y, row in enumerate(rows)
@@ -41,6 +51,16 @@ def qr_svg(data: str) -> str:
 def safe_link(url: object) -> str:
     """Return a provider's ``url``, of the web or of an app, unless it is a script."""
     return url if isinstance(url, str) and _LINK.fullmatch(url) else ""
+
+
+@register.filter
+def safe_image(source: object) -> str:
+    """Return the address of a provider's picture, or the picture itself as a data URL.
+
+    A picture that is shown as one cannot run scripts, not even an SVG.
+    """
+    is_picture = isinstance(source, str) and _PICTURE.fullmatch(source)
+    return str(source) if is_picture else ""
 
 
 @register.inclusion_tag("multipay/tags/pay_button.html")

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_http_methods
 from django_multipay.enums import Purpose, Source
 from django_multipay.exceptions import ProviderConfigurationError
 from django_multipay.flows.links import read_link
-from django_multipay.flows.webhooks import receive_webhook
+from django_multipay.flows.webhooks import carries_message, receive_webhook
 from django_multipay.messages import IncomingRequest
 from django_multipay.models import Payment
 from django_multipay.registry import registry
@@ -140,10 +140,7 @@ def buyer_return(request: HttpRequest, signed: str) -> HttpResponse:
     """
     payment = _payment_of(signed, Purpose.RETURN)
     incoming = _incoming(request)
-    carries = isinstance(incoming, IncomingRequest) and (
-        incoming.body or incoming.query_string
-    )
-    if isinstance(incoming, IncomingRequest) and carries:
+    if isinstance(incoming, IncomingRequest) and carries_message(payment, incoming):
         receive_webhook(
             payment.provider,
             dataclasses.replace(incoming, is_by_buyer=True),

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.db import connection
 from moneyed import Money
@@ -22,11 +22,14 @@ from django_multipay.enums import (
     Capability,
     DeclineCode,
     PaymentStatus,
+    RefundStatus,
     WebhookTrust,
 )
 from django_multipay.exceptions import MalformedWebhook, SignatureMismatch
 from django_multipay.flows import create_payment
 from django_multipay.messages import (
+    CaptureRequest,
+    ConfirmRequest,
     Decline,
     IncomingRequest,
     PaymentQuery,
@@ -34,12 +37,19 @@ from django_multipay.messages import (
     PaymentSnapshot,
     ProviderEvent,
     Redirect,
+    RefundQuery,
+    RefundRequest,
+    RefundSnapshot,
+    SettleRequest,
+    VoidRequest,
 )
 from django_multipay.models import Payment
 from django_multipay.providers.base import Provider, ProviderOptions, Secret
 
 ACCOUNT = "shop-1"
 SECRET = "a secret of forty-two characters, made up."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +130,92 @@ class ScriptedProvider(Provider):
         )
         return [ProviderEvent(snapshot=snapshot, must_fetch=said.get("ask", False))]
 
-    def _answer(
-        self, verb: str, message: Any, default: PaymentSnapshot
-    ) -> PaymentSnapshot:
+    def _answer(self, verb: str, message: Any, default: T) -> T:
         self.calls.append((verb, message))
         if connection.in_atomic_block:
             self.calls_in_a_transaction.append(verb)
         answer = self._script[verb].pop(0) if self._script[verb] else default
         if isinstance(answer, Exception):
             raise answer
-        snapshot: PaymentSnapshot = answer() if callable(answer) else answer
+        snapshot: T = answer() if callable(answer) else answer
         return snapshot
+
+
+class ObligingProvider(ScriptedProvider):
+    """It does everything that can be done with money, whole or in part."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {
+            Capability.FETCH,
+            Capability.CONFIRM,
+            Capability.CAPTURE,
+            Capability.PARTIAL_CAPTURE,
+            Capability.VOID,
+            Capability.REFUND,
+            Capability.PARTIAL_REFUND,
+            Capability.SETTLE,
+        }
+    )
+    asks_for_an_account: ClassVar[bool] = False
+
+    def needs_refund_account(self, query: PaymentQuery) -> bool:
+        """Only where the class says so."""
+        return self.asks_for_an_account
+
+    def confirm_payment(self, request: ConfirmRequest) -> PaymentSnapshot:
+        """Charge, or reserve."""
+        status = PaymentStatus.PAID if request.capture else PaymentStatus.AUTHORIZED
+        return self._answer("confirm", request, answer_to(request.query, status))
+
+    def capture_payment(self, request: CaptureRequest) -> PaymentSnapshot:
+        """Say that it was captured."""
+        default = answer_to(request.query, PaymentStatus.PAID)
+        return self._answer("capture", request, default)
+
+    def void_payment(self, request: VoidRequest) -> PaymentSnapshot:
+        """Say that it was released."""
+        default = answer_to(request.query, PaymentStatus.CANCELED)
+        return self._answer("void", request, default)
+
+    def settle_payment(self, request: SettleRequest) -> PaymentSnapshot:
+        """Say that it will be settled."""
+        default = answer_to(request.query, PaymentStatus.PAID)
+        return self._answer("settle", request, default)
+
+    def refund_payment(self, request: RefundRequest) -> RefundSnapshot:
+        """Say that it was given back."""
+        default = RefundSnapshot(
+            status=RefundStatus.SUCCEEDED,
+            provider_reference=f"R-{request.merchant_reference}",
+        )
+        return self._answer("refund", request, default)
+
+
+class TracingProvider(ObligingProvider):
+    """It can be asked about refunds, and does the same refund once."""
+
+    capabilities = ObligingProvider.capabilities | {Capability.FETCH_REFUND}
+    repeatable = frozenset({Capability.REFUND})
+
+    def fetch_refund(self, query: RefundQuery) -> RefundSnapshot:
+        """Never heard of it, unless the script says so."""
+        default = RefundSnapshot(status=RefundStatus.REQUESTED)
+        return self._answer("fetch_refund", query, default)
+
+
+class BankProvider(ObligingProvider):
+    """Its refunds go to a bank account."""
+
+    asks_for_an_account = True
+
+
+class WholesaleProvider(ObligingProvider):
+    """It knows only whole amounts."""
+
+    capabilities = ObligingProvider.capabilities - {
+        Capability.PARTIAL_CAPTURE,
+        Capability.PARTIAL_REFUND,
+    }
 
 
 class HintingProvider(ScriptedProvider):
@@ -189,6 +274,17 @@ def snapshot_of(
         else None,
     )
     return dataclasses.replace(fitting, **changes)
+
+
+def answer_to(query: PaymentQuery, status: PaymentStatus) -> PaymentSnapshot:
+    """What the provider answers to our own call about ``query``."""
+    return PaymentSnapshot(
+        status=status,
+        provider_reference=f"T-{query.merchant_reference}",
+        merchant_reference=query.merchant_reference,
+        account=ACCOUNT,
+        amount=query.amount,
+    )
 
 
 def message(

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from moneyed import Money
 
 from django_multipay import ledger
 from django_multipay.enums import PaymentStatus, ReviewReason, Source, Verdict
-from django_multipay.exceptions import InvalidTransition
+from django_multipay.exceptions import InvalidTransition, RequestRejected
 from django_multipay.flows import receive_webhook, release_review, start_payment
+from django_multipay.flows.webhooks import REMOTE_CHECKS_PER_MINUTE
 from django_multipay.models import Payment, WebhookDelivery
+from django_multipay.registry import registry
 from tests.corridor import reconcile_later
 from tests.flows.scripted import ACCOUNT as MERCHANT
-from tests.flows.scripted import message, new_payment, snapshot_of
+from tests.flows.scripted import (
+    HintingProvider,
+    account_settings,
+    message,
+    new_payment,
+    snapshot_of,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
 
@@ -163,4 +173,105 @@ def test_a_start_that_is_answered_with_another_amount_is_held(scripted):
     scripted.will("start", snapshot_of(payment, PAID, amount=other, captured=other))
     start_payment(payment)
     assert payment.status == PENDING
+    assert payment.review_reason == ReviewReason.AMOUNT_MISMATCH
+
+
+def test_the_same_hint_again_asks_again(settings):
+    settings.MULTIPAY = account_settings(scripted=HintingProvider)
+    provider: Any = registry["scripted"]
+    payment = started()
+    provider.will("fetch", snapshot_of(payment, PENDING), snapshot_of(payment, PAID))
+    said = message(payment, PAID)
+    for _ in range(2):
+        receive_webhook("scripted", said)
+    payment.refresh_from_db()
+    assert payment.status == PAID
+    assert WebhookDelivery.objects.count() == 1
+
+
+def test_a_hint_that_names_nothing_of_ours_asks_and_stores_nothing(settings):
+    settings.MULTIPAY = account_settings(scripted=HintingProvider)
+    provider: Any = registry["scripted"]
+    payment = new_payment()
+    for order in ("unknown", "", None):
+        receive_webhook("scripted", message(payment, PAID, order=order, reference="x"))
+    assert provider.told("fetch") == []
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_hints_about_one_payment_are_rationed(settings):
+    settings.MULTIPAY = account_settings(scripted=HintingProvider)
+    provider: Any = registry["scripted"]
+    payment = started()
+    for number in range(40):
+        receive_webhook("scripted", message(payment, PAID, note=number))
+    assert len(provider.told("fetch")) == REMOTE_CHECKS_PER_MINUTE
+    assert WebhookDelivery.objects.count() == REMOTE_CHECKS_PER_MINUTE
+
+
+def test_a_message_may_name_the_payment_by_the_providers_reference(scripted):
+    payment = started()
+    Payment.objects.update(provider_reference=f"T-{payment.merchant_reference}")
+    receive_webhook("scripted", message(payment, PAID, order=None))
+    payment.refresh_from_db()
+    assert payment.status == PAID
+
+
+def test_a_page_that_would_ask_for_another_amount_is_never_shown(scripted):
+    payment = new_payment()
+    scripted.will("start", snapshot_of(payment, PENDING, amount=Money("2630", "USD")))
+    with pytest.raises(RequestRejected, match="would ask"):
+        start_payment(payment)
+    payment.refresh_from_db()
+    assert payment.action is None
+
+
+@pytest.mark.parametrize(
+    ("arrived", "reason", "is_paid"),
+    [
+        ("26.29", ReviewReason.UNDERPAID, False),
+        ("26.31", ReviewReason.OVERPAID, True),
+        ("26.30", "", True),
+    ],
+)
+def test_what_was_paid_may_differ_from_what_was_asked(arrived, reason, is_paid, listen):
+    told = listen("payment_paid")
+    payment = started()
+    say(payment, PAID, amount=None, captured=Money(arrived, "USD"))
+    reconcile_later()
+    assert payment.captured == Money(arrived, "USD")
+    assert payment.review_reason == reason
+    assert bool(told) is is_paid
+
+
+def test_an_underpayment_that_a_person_accepts_is_paid(listen):
+    told = listen("payment_paid")
+    payment = started()
+    say(payment, PAID, amount=None, captured=Money("26.29", "USD"))
+    release_review(payment, by="ann", note="one cent", reason=ReviewReason.UNDERPAID)
+    assert (payment.status, payment.review_reason) == (PAID, "")
+    assert len(told) == 1
+    with pytest.raises(InvalidTransition):
+        release_review(payment, by="ann")
+
+
+def test_a_person_answers_what_they_saw_and_nothing_that_came_later():
+    payment = started()
+    say(payment, PAID, amount=None, captured=Money("30.00", "USD"))
+    release_review(payment, by="ann", reason=ReviewReason.OVERPAID)
+    assert payment.review_reason == ""
+    say(payment, PAID, amount=None, captured=Money("40.00", "USD"))
+    assert payment.review_reason == ReviewReason.OVERPAID
+
+
+def test_a_mismatch_is_closed_by_a_person_and_reopened_by_another():
+    payment = started()
+    say(payment, PAID, amount=Money("1.00", "USD"))
+    say(payment, PAID, amount=Money("2.00", "USD"))
+    assert payment.review_reason == ReviewReason.AMOUNT_MISMATCH
+    release_review(payment, by="ann")
+    assert payment.review_reason == ""
+    say(payment, PAID, amount=Money("2.00", "USD"))
+    assert payment.review_reason == ""
+    say(payment, PAID, amount=Money("3.00", "USD"))
     assert payment.review_reason == ReviewReason.AMOUNT_MISMATCH

@@ -117,7 +117,7 @@ def test_messages_that_failed_often_let_the_others_go_first(scripted):
         for number in range(5)
     )
     delivery = waiting_message(scripted, payment)
-    WebhookDelivery.objects.filter(pk=delivery.pk).update(retry_at=timezone.now())
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(retry_at=payment.created_at)
     scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
     assert reconcile(limit=1).deliveries == 1
 

@@ -10,7 +10,7 @@ from moneyed import Money
 from django_multipay.enums import PaymentStatus
 from django_multipay.flows import create_payment
 from django_multipay.models import Payment
-from django_multipay.templatetags.multipay import qr_svg, safe_link
+from django_multipay.templatetags.multipay import qr_svg, safe_image, safe_link
 from tests import fakes
 
 
@@ -103,3 +103,21 @@ def test_safe_link_passes_links(url: str):
 )
 def test_safe_link_stops_the_rest(url: object):
     assert safe_link(url) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "is_shown"),
+    [
+        ("https://provider.example/code.png", True),
+        ("data:image/png;base64,iVBORw0KGgo=", True),
+        ("data:image/svg+xml;base64,PHN2Zy8+", True),
+        ("data:text/html;base64,PHN2Zy8+", False),
+        ("data:image/svg+xml,<svg onload=x>", False),
+        ("javascript:alert(1)", False),
+        ('data:image/png;base64,iVBO" onerror=x', False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_picture_of_a_code_is_an_address_or_the_picture_itself(source, is_shown):
+    assert bool(safe_image(source)) is is_shown

@@ -16,7 +16,10 @@ from django_multipay.registry import registry
 class Command(BaseCommand):
     """Run `reconcile` once and say what it did."""
 
-    help = "Applies stored messages, asks about open payments, delivers notices."
+    help = (
+        "Applies stored messages, asks about open payments and refunds, carries on what "
+        "was interrupted, delivers notices."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what `reconcile` takes."""
@@ -48,7 +51,7 @@ class Command(BaseCommand):
         verb = "would be " if options["dry_run"] else ""
         self.stdout.write(
             "{deliveries} messages {verb}applied, {payments} payments {verb}asked "
-            "about, {notices} notices {verb}delivered, {errors} errors".format(
-                verb=verb, **report
-            )
+            "about, {operations} operations {verb}carried on, {refunds} refunds "
+            "{verb}asked about, {notices} notices {verb}delivered, "
+            "{errors} errors".format(verb=verb, **report)
         )
