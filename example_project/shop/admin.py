@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from django_multipay.models import Payment
-from shop.models import Order, OrderEvent, OrderLine, Price, Product
+from shop.models import Currency, Order, OrderEvent, OrderLine, Price, Product
 from shop.templatetags.shop import money
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ else:
 class PriceInline(TabularBase):
     model = Price
     extra = 0
-    max_num = 3
+    max_num = len(Currency)
 
 
 @admin.register(Product)

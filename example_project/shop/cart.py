@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from moneyed import Money
 
 from shop.models import Product
+from shop.money import money_of
 
 MAX_QUANTITY = 20
 
@@ -97,7 +99,8 @@ class Cart:
     @property
     def total(self) -> Money:
         return sum(
-            (line.subtotal for line in self.lines), start=Money(0, self.currency)
+            (line.subtotal for line in self.lines),
+            start=money_of(Decimal(0), self.currency),
         )
 
     def __iter__(self) -> Iterator[CartLine]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.http import HttpRequest
+from django.templatetags.static import static
 
 from django_multipay.flows import create_payment
 from django_multipay.messages import Buyer, LineItem
 from django_multipay.models import Payment
 from shop.cart import Cart
 from shop.models import Order, OrderEvent, OrderLine
+from shop.ways import Way
 
-# The buyer has not finished these; starting another one beside them could only
-# lead to paying twice.
-UNFINISHED = frozenset({Payment.Status.CREATED, Payment.Status.PENDING})
+
+def unfinished_payment(order: Order) -> Payment | None:
+    """Return the attempt that was opened at a provider and may still be paid there.
+
+    Starting another one beside it could only lead to paying twice.
+    """
+    return order.payments.filter(
+        Q(status=Payment.Status.PENDING)
+        | Q(status=Payment.Status.CREATED, started_at__isnull=False)
+    ).first()
 
 
 def place_order(order: Order, cart: Cart) -> Order:
@@ -49,23 +59,27 @@ def payment_for(
     order: Order,
     request: HttpRequest,
     *,
+    way: Way | None = None,
     capture_mode: str = "automatic",
 ) -> Payment | None:
-    """Return the payment with which ``order`` can be paid now.
+    """Return the payment with which ``order`` can be paid now, in this ``way``.
 
-    An unfinished attempt is continued; after a failure there is a new one with the
-    same ``order_id``. ``None`` when the order wants no money (any more).
+    An unfinished attempt is continued; after a failure, or when the buyer thinks of
+    another way before anything was opened, there is a new one with the same
+    ``order_id``. Without a way the payment page asks for the provider. ``None`` when
+    the order wants no money (any more).
     """
     with transaction.atomic():
         # Two clicks meet at the order's row and leave with the same payment.
         order = Order.objects.select_for_update().get(pk=order.pk)
         if not order.is_payable:
             return None
-        latest = order.payments.first()
-        if latest is not None and latest.status in UNFINISHED:
-            return latest
+        unfinished = unfinished_payment(order) or _same_choice(order, way)
+        if unfinished is not None:
+            return unfinished
         return create_payment(
-            provider=None,
+            provider=way.provider if way else None,
+            method=way.method if way else "",
             order_id=order.reference,
             amount=order.amount,
             buyer=Buyer(
@@ -89,4 +103,26 @@ def payment_for(
             ],
             locale="en",
             capture_mode=capture_mode,
+            provider_data=_picture(order, way, request),
         )
+
+
+def _picture(order: Order, way: Way | None, request: HttpRequest) -> dict[str, str]:
+    """Return the picture of the first of the goods, for a provider that shows one."""
+    line = order.lines.select_related("product").first()
+    if way is None or not way.picture_field or line is None:
+        return {}
+    address = request.build_absolute_uri(static(line.product.picture_path))
+    return {way.picture_field: address}
+
+
+def _same_choice(order: Order, way: Way | None) -> Payment | None:
+    """Return the attempt that waits to be started in this very way, or in any."""
+    latest = order.payments.first()
+    if latest is None or latest.status != Payment.Status.CREATED:
+        return None
+    is_same = way is None or (latest.provider, latest.method) == (
+        way.provider,
+        way.method,
+    )
+    return latest if is_same else None

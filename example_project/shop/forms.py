@@ -12,6 +12,7 @@ from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
 from shop.models import Currency, Order
+from shop.ways import Way, ways_for
 
 # Babel also lists regions that no parcel can be sent to.
 NOT_COUNTRIES = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
@@ -30,8 +31,26 @@ def countries() -> list[tuple[str, str]]:
     )
 
 
-class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Who buys; and, in the demo, how the money is to be taken."""
+class WayForm(forms.Form):
+    """How the buyer wants to pay; without an answer the payment page asks."""
+
+    def __init__(self, *args: Any, currency: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ways = {way.slug: way for way in ways_for(currency)}
+        self.fields["way"] = forms.ChoiceField(
+            choices=[(way.slug, way.name) for way in self.ways.values()],
+            initial=next(iter(self.ways), ""),
+            required=False,
+        )
+
+    @property
+    def chosen_way(self) -> Way | None:
+        """The way of a valid form."""
+        return self.ways.get(self.cleaned_data["way"])
+
+
+class CheckoutForm(WayForm, forms.ModelForm):  # type: ignore[type-arg]
+    """Who buys, and how; in the demo, also how the money is to be taken."""
 
     country = forms.ChoiceField(
         choices=lambda: [("", _("Choose a country")), *countries()],
@@ -66,7 +85,7 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def __init__(self, *args: Any, currency: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, currency=currency, **kwargs)
         self.fields["email"].help_text = _("The receipt goes there.")
         if currency == Currency.JPY:
             # A convenience store finds the payment by the buyer's number.
@@ -75,6 +94,16 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["phone"].help_text = _("Optional.")
         if not settings.SHOP_DEMO_OPTIONS:
             del self.fields["capture_mode"]
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        way = self.ways.get(self.cleaned_data.get("way", ""))
+        if way and not way.can_authorize and self.chosen_capture_mode == "manual":
+            self.add_error(
+                "capture_mode",
+                _("%(provider)s takes the money at once.") % {"provider": way.by},
+            )
+        return cleaned
 
     @property
     def chosen_capture_mode(self) -> str:

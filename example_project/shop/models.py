@@ -30,6 +30,7 @@ class Currency(models.TextChoices):
     USD = "USD", _("US dollar")
     KRW = "KRW", _("Korean won")
     JPY = "JPY", _("Japanese yen")
+    USDT = "USDT", _("Tether on Tron")
 
 
 class ProductQuerySet(models.QuerySet["Product"]):
@@ -91,11 +92,11 @@ class Price(models.Model):
     product = models.ForeignKey(
         Product, on_delete=models.CASCADE, related_name="prices"
     )
-    currency = models.CharField(max_length=3, choices=Currency)
+    currency = models.CharField(max_length=4, choices=Currency)
     amount = models.DecimalField(
-        max_digits=12,
-        decimal_places=2,
-        validators=[MinValueValidator(Decimal("0.01"))],
+        max_digits=16,
+        decimal_places=6,
+        validators=[MinValueValidator(Decimal("0.000001"))],
     )
 
     class Meta:
@@ -143,8 +144,8 @@ class Order(models.Model):
     email = models.EmailField(_("e-mail"))
     phone = models.CharField(max_length=24, blank=True)
     country = models.CharField(max_length=2)
-    currency = models.CharField(max_length=3, choices=Currency)
-    total = models.DecimalField(max_digits=12, decimal_places=2)
+    currency = models.CharField(max_length=4, choices=Currency)
+    total = models.DecimalField(max_digits=16, decimal_places=6)
     status = models.CharField(
         max_length=20, choices=Status, default=Status.OPEN, db_index=True
     )
@@ -188,6 +189,15 @@ STATUS_BY_PAYMENT: tuple[tuple[str, Order.Status], ...] = (
 )
 
 
+HOLDS_MONEY = frozenset(
+    {
+        Payment.Status.PAID,
+        Payment.Status.PARTIALLY_REFUNDED,
+        Payment.Status.AUTHORIZED,
+    }
+)
+
+
 def order_status(payments: Iterable[Payment]) -> Order.Status:
     """Return what ``payments`` (the newest first) mean for their order.
 
@@ -197,6 +207,9 @@ def order_status(payments: Iterable[Payment]) -> Order.Status:
     attempts = list(payments)
     # Money that does not fit is not a sale yet: a person has to look first.
     if any(payment.review_reason for payment in attempts):
+        return Order.Status.IN_REVIEW
+    # Neither is money that came twice, for two attempts in two windows.
+    if sum(payment.status in HOLDS_MONEY for payment in attempts) > 1:
         return Order.Status.IN_REVIEW
     reached = {payment.status for payment in attempts}
     for payment_status, status in STATUS_BY_PAYMENT:
@@ -216,7 +229,7 @@ class OrderLine(models.Model):
     )
     name = models.CharField(max_length=80)
     quantity = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)])
-    unit_amount = models.DecimalField(max_digits=12, decimal_places=2)
+    unit_amount = models.DecimalField(max_digits=16, decimal_places=6)
 
     class Meta:
         ordering = ["pk"]

@@ -35,7 +35,7 @@ SHELF = (
             "Rest it a week after roasting; it forgives nearly everything else."
         ),
         picture_alt="A dark green bag of coffee with a rising sun on its label.",
-        prices={"USD": "18.50", "KRW": "25000", "JPY": "2800"},
+        prices={"USD": "18.50", "KRW": "25000", "JPY": "2800", "USDT": "18.49"},
         facts={
             "Roast": "Light",
             "Tastes of": "Jasmine, apricot, black tea",
@@ -52,7 +52,7 @@ SHELF = (
             "Grind it a little coarser than you think."
         ),
         picture_alt="A cream bag of coffee with a crescent moon on its label.",
-        prices={"USD": "17.25", "KRW": "23000", "JPY": "2600"},
+        prices={"USD": "17.25", "KRW": "23000", "JPY": "2600", "USDT": "17.244"},
         facts={
             "Roast": "Dark",
             "Tastes of": "Cocoa, hazelnut, dried fig",
@@ -68,7 +68,7 @@ SHELF = (
             "leaves when it should and not before. The server below holds four cups."
         ),
         picture_alt="A red coffee dripper on a glass server with coffee in it.",
-        prices={"USD": "42.00", "KRW": "57000", "JPY": "6400"},
+        prices={"USD": "42.00", "KRW": "57000", "JPY": "6400", "USDT": "41.98"},
         facts={"Material": "Stoneware, glass", "Holds": "600 ml", "Filters": "Cone, 2"},
     ),
     SeedProduct(
@@ -80,7 +80,7 @@ SHELF = (
             "you tilt it, the handle stays cool when you forget it."
         ),
         picture_alt="A dark green kettle with a long curved spout.",
-        prices={"USD": "68.00", "KRW": "93000", "JPY": "10300"},
+        prices={"USD": "68.00", "KRW": "93000", "JPY": "10300", "USDT": "67.965"},
         facts={"Material": "Enameled steel", "Holds": "900 ml", "Works on": "Any hob"},
     ),
     SeedProduct(
@@ -92,7 +92,7 @@ SHELF = (
             "The blue band is brushed on while the wheel turns; no two meet alike."
         ),
         picture_alt="A cream cup of coffee with a blue band, steaming on its saucer.",
-        prices={"USD": "24.80", "KRW": "34000", "JPY": "3700"},
+        prices={"USD": "24.80", "KRW": "34000", "JPY": "3700", "USDT": "24.7875"},
         facts={"Material": "Stoneware", "Holds": "220 ml", "Dishwasher": "Yes"},
     ),
     SeedProduct(
@@ -104,7 +104,7 @@ SHELF = (
             "Thirty-six clicks lie between espresso and a French press."
         ),
         picture_alt="A hand coffee grinder with a crank and a wooden knob.",
-        prices={"USD": "79.90", "KRW": "109000", "JPY": "12000"},
+        prices={"USD": "79.90", "KRW": "109000", "JPY": "12000", "USDT": "79.86"},
         facts={"Burrs": "Steel, 38 mm", "Holds": "24 g", "Weight": "480 g"},
     ),
     SeedProduct(
@@ -116,7 +116,7 @@ SHELF = (
             "Rinse one before you brew and it tastes of nothing at all."
         ),
         picture_alt="A fan of cone-shaped paper filters.",
-        prices={"USD": "6.75", "KRW": "9000", "JPY": "1000"},
+        prices={"USD": "6.75", "KRW": "9000", "JPY": "1000", "USDT": "6.745625"},
         facts={"Size": "Cone, 2", "Number": "100"},
     ),
     SeedProduct(
@@ -128,7 +128,7 @@ SHELF = (
             "brews each. Good as a present; better if you open it yourself."
         ),
         picture_alt="A green box with three small bags of coffee in it.",
-        prices={"USD": "26.30", "KRW": "36000", "JPY": "3900"},
+        prices={"USD": "26.30", "KRW": "36000", "JPY": "3900", "USDT": "26.2869"},
         facts={"Contents": "3 x 60 g", "Roasts": "Light, dark, seasonal"},
     ),
 )

@@ -15,8 +15,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from django_multipay.models import Payment
 from shop.cart import MAX_QUANTITY, Cart
-from shop.checkout import payment_for, place_order
-from shop.forms import CheckoutForm
+from shop.checkout import payment_for, place_order, unfinished_payment
+from shop.forms import CheckoutForm, WayForm
 from shop.models import Order, Product
 
 
@@ -95,7 +95,12 @@ def checkout(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         placed = place_order(form.save(commit=False), visitors_cart)
         visitors_cart.clear()
-        payment = payment_for(placed, request, capture_mode=form.chosen_capture_mode)
+        payment = payment_for(
+            placed,
+            request,
+            way=form.chosen_way,
+            capture_mode=form.chosen_capture_mode,
+        )
         return redirect(payment.get_checkout_url() if payment else placed)
     return render(request, "shop/checkout.html", {"form": form})
 
@@ -124,6 +129,7 @@ def order(request: HttpRequest, reference: str) -> HttpResponse:
             "order": own,
             "payment": attempts[0] if attempts else None,
             "earlier_payments": attempts[1:],
+            "form": _way_form(own),
             "deposit": next(
                 (
                     attempt
@@ -138,11 +144,25 @@ def order(request: HttpRequest, reference: str) -> HttpResponse:
     )
 
 
+def _way_form(own: Order) -> WayForm | None:
+    """Return the choice of ways, unless one was taken that can still be finished."""
+    if not own.is_payable or unfinished_payment(own):
+        return None
+    latest = own.payments.first()
+    form = WayForm(currency=own.currency)
+    for way in form.ways.values():
+        if latest and (latest.provider, latest.method) == (way.provider, way.method):
+            form.initial["way"] = way.slug
+    return form
+
+
 @require_POST
 def pay(request: HttpRequest, reference: str) -> HttpResponse:
     """Continue the payment of an order, or try again after one that failed."""
     own = own_order(request, reference)
-    payment = payment_for(own, request)
+    form = WayForm(request.POST, currency=own.currency)
+    way = form.chosen_way if form.is_valid() else None
+    payment = payment_for(own, request, way=way)
     if payment is None:
         messages.info(request, "This order needs no payment now.")
         return redirect(own)

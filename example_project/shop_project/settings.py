@@ -115,8 +115,16 @@ SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
 # Payments -----------------------------------------------------------------------
 
 SANDBOX_URL = env.str("SANDBOX_URL", default="http://127.0.0.1:8100").rstrip("/")
-EXIMBAY_URL = env.str("EXIMBAY_URL", default=SANDBOX_URL).rstrip("/")
 
+EXIMBAY_URL = env.str("EXIMBAY_URL", default=SANDBOX_URL).rstrip("/")
+CLINK_URL = env.str("CLINK_URL", default=f"{SANDBOX_URL}/clink/api").rstrip("/")
+EASYBILLING_URL = env.str(
+    "EASYBILLING_URL", default=f"{SANDBOX_URL}/easybilling"
+).rstrip("/")
+PAYER_URL = env.str("PAYER_URL", default=f"{SANDBOX_URL}/payer").rstrip("/")
+EXCOINZ_URL = env.str("EXCOINZ_URL", default=f"{SANDBOX_URL}/excoinz").rstrip("/")
+
+# One account of each provider; the defaults are the sandbox's.
 MULTIPAY: dict[str, Any] = {
     "PROVIDERS": {
         "eximbay": {
@@ -135,29 +143,74 @@ MULTIPAY: dict[str, Any] = {
                 "display_type": env.str("EXIMBAY_DISPLAY_TYPE", default="R"),
             },
         },
+        "clink": {
+            "BACKEND": "django_multipay.providers.clink.ClinkProvider",
+            "OPTIONS": {
+                "api_key": env.str(
+                    "CLINK_API_KEY", default="sk_test_clinkSandbox1a2b3c4d5e6f7a8b"
+                ),
+                "webhook_secret": env.str(
+                    "CLINK_WEBHOOK_SECRET", default="whsec_clinkSandbox1a2b3c4d5e6f7a8b"
+                ),
+                "base_url": CLINK_URL,
+            },
+        },
+        "easybilling": {
+            "BACKEND": "django_multipay.providers.easybilling.EasyBillingProvider",
+            "OPTIONS": {
+                "api_token": env.str(
+                    "EASYBILLING_API_TOKEN", default="eb_sandbox_4f2b8c1d9e7a6053"
+                ),
+                "base_url": EASYBILLING_URL,
+                # A shop on a laptop has no https, and its sandbox wants none.
+                "require_https": EASYBILLING_URL.startswith("https://"),
+            },
+        },
+        "payer": {
+            "BACKEND": "django_multipay.providers.payer.PayerProvider",
+            "OPTIONS": {
+                "api_key": env.str(
+                    "PAYER_API_KEY", default="payer_test_5Wd8Qk2Zr7Tn4Yb9Hc3Mx6Vp"
+                ),
+                "base_url": PAYER_URL,
+            },
+        },
+        "excoinz": {
+            "BACKEND": "django_multipay.providers.excoinz.ExcoinzProvider",
+            "OPTIONS": {
+                "client_id": env.str("EXCOINZ_CLIENT_ID", default="SANDBOXEXPAY"),
+                "secret_key": env.str(
+                    "EXCOINZ_SECRET_KEY", default="sk_sandbox_expay_4f1d0c7b9a2e4d6f"
+                ),
+                "base_url": EXCOINZ_URL,
+            },
+        },
     },
     "SITE_URL": SITE_URL or None,
     # The first encrypts, all decrypt; without any, the key derives from SECRET_KEY.
     "ENCRYPTION_KEYS": env.list("MULTIPAY_ENCRYPTION_KEYS", default=[]) or None,
 }
 
-# Where a browser may load a provider's script from and send its form to.
+
+def origins(*urls: str) -> list[str]:
+    """Return the origins of ``urls``, each once."""
+    return sorted({"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in urls})
+
+
+# Where a buyer may be sent: a form of ours is answered with a redirect to there.
 PAYMENT_ORIGINS: list[str] = env.list(
     "PAYMENT_ORIGINS",
-    default=sorted(
-        {
-            "{0.scheme}://{0.netloc}".format(urlsplit(account["OPTIONS"]["base_url"]))
-            for account in MULTIPAY["PROVIDERS"].values()
-        }
-    ),
+    default=origins(EXIMBAY_URL, CLINK_URL, EASYBILLING_URL, PAYER_URL, EXCOINZ_URL),
 )
 
 CONTENT_SECURITY_POLICY = {
     "default-src": ["'self'"],
-    "script-src": ["'self'", *PAYMENT_ORIGINS],
-    "connect-src": ["'self'", *PAYMENT_ORIGINS],
+    # Only Eximbay has a script, which calls its own server.
+    "script-src": ["'self'", *origins(EXIMBAY_URL)],
+    "connect-src": ["'self'", *origins(EXIMBAY_URL)],
     "form-action": ["'self'", *PAYMENT_ORIGINS],
-    "img-src": ["'self'", "data:"],
+    # A code to scan may be a picture in the page, or one of Clink's.
+    "img-src": ["'self'", "data:", *origins(CLINK_URL)],
     "object-src": ["'none'"],
     "base-uri": ["'none'"],
     "frame-ancestors": ["'none'"],
@@ -165,6 +218,6 @@ CONTENT_SECURITY_POLICY = {
 
 # Shop ---------------------------------------------------------------------------
 
-SHOP_CURRENCIES = ["USD", "KRW", "JPY"]
+SHOP_CURRENCIES = ["USD", "KRW", "JPY", "USDT"]
 # Shows the choices at the checkout that a buyer would never be offered.
 SHOP_DEMO_OPTIONS = env.bool("SHOP_DEMO_OPTIONS", default=False)

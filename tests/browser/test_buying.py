@@ -6,82 +6,15 @@ picture in ``screenshots/``, to be looked at.
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.stage import PATIENCE, SIZES, Demo, picture, start_demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-SCREENSHOTS = ROOT / "screenshots"
-SIZES: dict[str, ViewportSize] = {
-    "desktop": {"width": 1280, "height": 900},
-    "phone": {"width": 390, "height": 844},
-}
-PATIENCE = 20_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "install Chromium (Debian: apt-get install chromium)"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox", "--disable-quic", "--disable-background-networking"],
-        )
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Demo:
-    """A running demo: the shop's address and the sandbox's."""
-
-    shop: str
-    sandbox: str
-
-
-def start_demo(stack: ExitStack, folder: Path, display_type: str) -> Demo:
-    """Start ``manage.py demo`` as the README says, on a database of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "example_project/manage.py", "demo"],
-        cwd=ROOT,
-        env={
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if name != "DJANGO_SETTINGS_MODULE"
-            },
-            "DATABASE_URL": f"sqlite:///{folder / 'demo.sqlite3'}",
-            "EXIMBAY_DISPLAY_TYPE": display_type,
-            "PYTHONUNBUFFERED": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    stack.callback(process.stdout.close)
-    stack.callback(process.wait, timeout=30)
-    stack.callback(process.terminate)
-    urls: list[str] = []
-    for line in process.stdout:
-        urls += re.findall(r"http://127\.0\.0\.1:\d+", line)
-        if len(set(urls)) >= 2 and "Ctrl" in line:
-            break
-    assert len(set(urls)) >= 2, "the demo did not print its addresses"
-    shop, sandbox = list(dict.fromkeys(urls))[:2]
-    return Demo(shop=shop, sandbox=sandbox)
 
 
 @pytest.fixture(scope="module", params=["R", "P"], ids=["redirect", "popup"])
@@ -111,15 +44,10 @@ def page(size: str, browser: Browser) -> Iterator[Page]:
     assert not problems
 
 
-def picture(page: Page, name: str, size: str, display: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}-{display}-{size}.png", full_page=True)
-
-
 def order(page: Page, shop: str, size: str, display: str, currency: str) -> None:
     """Walk from the shelf to the payment page."""
     page.goto(shop)
-    page.get_by_role("button", name=currency).click()
+    page.get_by_role("button", name=currency, exact=True).click()
     picture(page, f"1-shelf-{currency}", size, display)
     page.get_by_role("link", name="Tasting Box").first.click()
     page.get_by_role("button", name="Add to cart").click()

@@ -10,6 +10,7 @@ from moneyed import Money
 
 from shop.cart import MAX_QUANTITY, Cart
 from shop.models import Price, Product
+from shop.money import USDT, money_of, written
 
 pytestmark = pytest.mark.usefixtures("shelf")
 
@@ -43,16 +44,41 @@ def test_total_is_the_sum_of_the_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("currency", "total"), [("USD", "18.50"), ("KRW", "25000"), ("JPY", "2800")]
+    ("currency", "total"),
+    [("USD", "18.50"), ("KRW", "25000"), ("JPY", "2800"), ("USDT", "18.490000")],
 )
 def test_currency_prices_the_same_cart_anew(currency: str, total: str) -> None:
     cart = Cart(SessionStore())
     cart.add(product("first-light"), 1)
     cart.choose_currency(currency)
 
-    assert cart.total == Money(total, currency)
-    # Won and yen have no decimals, although the column keeps two.
+    assert cart.total == money_of(Decimal(total), currency)
+    # Won and yen have no decimals, although the column keeps six.
     assert str(cart.total.amount) == total
+
+
+def test_six_decimals_of_usdt_add_up() -> None:
+    cart = Cart(SessionStore())
+    cart.add(product("paper-filters"), 3)
+    cart.choose_currency("USDT")
+
+    assert cart.total == Money("20.236875", USDT)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("1234.5", "USD", "$1,234.50"),
+        ("18.49", "USDT", "18.49 USDT"),
+        ("20", "USDT", "20.00 USDT"),
+        ("6.745625", "USDT", "6.745625 USDT"),
+        ("1234.5", "USDT", "1,234.50 USDT"),
+    ],
+)
+def test_amounts_are_written_as_buyers_read_them(
+    amount: str, currency: str, text: str
+) -> None:
+    assert written(money_of(Decimal(amount), currency)) == text
 
 
 def test_a_product_without_a_price_in_the_currency_is_not_in_the_cart() -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import re
 from decimal import Decimal
 
 import pytest
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.test import Client, RequestFactory
+from django.utils import timezone
 from moneyed import Money
 from pytest_django import Settings
 
 from django_multipay.models import Payment
+from django_multipay.registry import registry
 from shop.cart import Cart
 from shop.checkout import payment_for, place_order
 from shop.models import Order, Price, Product
+from shop.money import money_of
+from shop.ways import WAYS, Way, ways_for
 
 pytestmark = pytest.mark.usefixtures("shelf")
 
@@ -113,6 +118,130 @@ def test_the_demo_may_ask(client: Client, settings: Settings) -> None:
     client.post("/checkout/", {**BUYER, "capture_mode": "manual"})
 
     assert Payment.objects.get().capture_mode == "manual"
+
+
+@pytest.mark.parametrize("currency", ["USD", "KRW", "JPY", "USDT"])
+def test_every_way_on_offer_can_take_the_payment(currency: str) -> None:
+    for way in ways_for(currency):
+        provider = registry[way.provider]
+        assert provider.can_take(money_of(Decimal(20), currency)), way.slug
+
+
+def test_every_provider_is_on_offer() -> None:
+    assert {way.provider for way in WAYS} == set(registry)
+
+
+def test_a_provider_that_is_not_configured_is_not_on_offer(settings: Settings) -> None:
+    settings.MULTIPAY = {
+        "PROVIDERS": {"payer": settings.MULTIPAY["PROVIDERS"]["payer"]}
+    }
+
+    assert [way.slug for way in ways_for("USD")] == ["payer"]
+    assert ways_for("USDT") == []
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "USD" in way.currencies])
+def test_the_chosen_way_becomes_provider_and_method(client: Client, way: Way) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": way.slug})
+
+    payment = Payment.objects.get()
+    assert (payment.provider, payment.method) == (way.provider, way.method)
+
+
+def test_without_a_way_the_payment_page_asks(client: Client) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", BUYER)
+
+    assert Payment.objects.get().provider == ""
+
+
+@pytest.mark.parametrize("way", ["excoinz", "kakao", "cash", "<b>"])
+def test_a_way_that_does_not_take_the_currency_is_refused(
+    client: Client, way: str
+) -> None:
+    add(client, "tasting-box")
+    answer = client.post("/checkout/", {**BUYER, "way": way})
+
+    assert "way" in answer.context["form"].errors
+    assert not Order.objects.exists()
+
+
+def test_usdt_is_paid_to_six_decimals_with_a_picture(client: Client) -> None:
+    client.post("/currency/", {"currency": "USDT"})
+    add(client, "paper-filters", "3")
+    client.post("/checkout/", {**BUYER, "way": "excoinz"})
+
+    payment = Payment.objects.get()
+    assert payment.amount_minor == 20_236_875
+    assert payment.currency == "USDT"
+    assert payment.checkout_data["provider_data"] == {
+        "item_img_url": "http://testserver/static/shop/pictures/paper-filters.svg"
+    }
+
+
+def test_only_who_can_authorize_is_asked_to(client: Client, settings: Settings) -> None:
+    settings.SHOP_DEMO_OPTIONS = True
+    add(client, "tasting-box")
+    form = {**BUYER, "capture_mode": "manual"}
+
+    answer = client.post("/checkout/", {**form, "way": "payer"})
+    assert "capture_mode" in answer.context["form"].errors
+    client.post("/checkout/", {**form, "way": "eximbay"})
+    assert Payment.objects.get().capture_mode == "manual"
+
+
+def test_another_way_can_be_taken_before_anything_was_opened(client: Client) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "payer"})
+    order = Order.objects.get()
+
+    client.post(f"{order.get_absolute_url()}pay/", {"way": "wechat"})
+    again = client.post(f"{order.get_absolute_url()}pay/", {"way": "wechat"})
+
+    newest = order.payments[0]
+    assert (newest.provider, newest.method) == ("easybilling", "wechat-pay-native")
+    assert again["Location"] == newest.get_checkout_url()
+    assert Payment.objects.count() == 2
+
+
+@pytest.mark.parametrize("status", ["created", "pending"])
+def test_what_was_opened_is_finished_there(client: Client, status: str) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "payer"})
+    Payment.objects.update(status=status, started_at=timezone.now())
+    order = Order.objects.get()
+
+    assert 'name="way"' not in client.get(order.get_absolute_url()).text
+    answer = client.post(f"{order.get_absolute_url()}pay/", {"way": "wechat"})
+
+    assert answer["Location"] == Payment.objects.get().get_checkout_url()
+
+
+def test_an_attempt_that_was_opened_in_an_old_window_is_finished(
+    client: Client,
+) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "payer"})
+    url = f"{Order.objects.get().get_absolute_url()}pay/"
+    client.post(url, {"way": "wechat"})
+    opened = Payment.objects.get(provider="payer")
+    Payment.objects.filter(pk=opened.pk).update(status="pending")
+
+    answer = client.post(url, {"way": "wechat"})
+
+    assert answer["Location"] == opened.get_checkout_url()
+
+
+def test_the_order_proposes_the_way_of_the_last_attempt(client: Client) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "alipay"})
+    Payment.objects.update(status="failed")
+    Order.objects.update(status="payment_failed")
+
+    page = client.get(Order.objects.get().get_absolute_url()).text
+
+    assert re.findall(r'value="([\w-]+)" checked', page) == ["alipay"]
 
 
 @pytest.mark.parametrize("status", ["created", "pending"])

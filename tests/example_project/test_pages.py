@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +12,9 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 
 from django_multipay.models import Payment
-from shop.models import Order, Product
+from shop.models import Currency, Order, Product
 from shop.seed import SHELF, seed_products
+from shop_project import settings as shop_settings
 
 pytestmark = pytest.mark.usefixtures("shelf")
 
@@ -36,11 +38,17 @@ def test_seeding_twice_changes_nothing() -> None:
 def test_every_product_has_its_drawing_and_all_prices(goods: object) -> None:
     product = Product.objects.get(slug=goods.slug)  # type: ignore[attr-defined]
     assert finders.find(product.picture_path)
-    assert {price.currency for price in product.prices.all()} == {"USD", "KRW", "JPY"}
+    assert {price.currency for price in product.prices.all()} == set(Currency.values)
 
 
 @pytest.mark.parametrize(
-    ("currency", "price"), [("USD", "$18.50"), ("KRW", "₩25,000"), ("JPY", "¥2,800")]
+    ("currency", "price"),
+    [
+        ("USD", "$18.50"),
+        ("KRW", "₩25,000"),
+        ("JPY", "¥2,800"),
+        ("USDT", "18.49 USDT"),
+    ],
 )
 def test_the_currency_chooser_changes_every_price(
     client: Client, currency: str, price: str
@@ -148,6 +156,55 @@ def test_nothing_is_inline_and_nothing_is_foreign(client: Client, path: str) -> 
     assert "unsafe" not in page["Content-Security-Policy"]
     assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", page.text)
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page.text)
+
+
+def test_the_content_policy_names_only_the_origins_that_are_needed(
+    client: Client,
+) -> None:
+    directives = dict(
+        directive.split(" ", 1)
+        for directive in client.get("/")["Content-Security-Policy"].split("; ")
+    )
+
+    sandbox = "http://127.0.0.1:8100"
+    assert directives["default-src"] == "'self'"
+    assert directives["script-src"] == directives["connect-src"]
+    assert directives["form-action"] == f"'self' {sandbox}"
+    assert directives["img-src"] == f"'self' data: {sandbox}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "directive", "sources"),
+    [
+        (
+            {"EXIMBAY_URL": "https://api.eximbay.com"},
+            "script-src",
+            "'self' https://api.eximbay.com",
+        ),
+        (
+            {"CLINK_URL": "https://api.clinkbill.com/api"},
+            "img-src",
+            "'self' data: https://api.clinkbill.com",
+        ),
+        (
+            {"PAYMENT_ORIGINS": "https://checkout.example,https://pay.example"},
+            "form-action",
+            "'self' https://checkout.example https://pay.example",
+        ),
+    ],
+)
+def test_the_content_policy_follows_the_accounts(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    directive: str,
+    sources: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    policy = runpy.run_path(shop_settings.__file__)["CONTENT_SECURITY_POLICY"]
+
+    assert " ".join(policy[directive]) == sources
 
 
 def test_staff_read_orders_and_change_goods(order: Order) -> None:

@@ -142,6 +142,14 @@ def test_a_reason_for_review_holds_the_order(place_order: PlaceOrder) -> None:
     assert not order.is_payable
 
 
+def test_money_that_came_twice_is_for_a_person() -> None:
+    paid, authorized = Payment(status="paid"), Payment(status="authorized")
+
+    assert order_status([paid, Payment(status="paid")]) == Order.Status.IN_REVIEW
+    assert order_status([authorized, paid]) == Order.Status.IN_REVIEW
+    assert order_status([Payment(status="refunded"), paid]) == Order.Status.PAID
+
+
 def test_the_sequence_of_attempts_matters_only_for_failures() -> None:
     statuses = ["failed", "canceled", "paid"]
     for sequence in itertools.permutations(statuses):

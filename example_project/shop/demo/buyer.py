@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from shop.demo.pages import Page
+from shop.demo.pages import NextStep, Page
 
 TIMEOUT = 30
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 40
 PENDING = frozenset({"created", "pending"})
 
 
@@ -51,10 +51,12 @@ class Buyer:
     def __init__(self, shop_url: str) -> None:
         self.shop_url = shop_url
         self.browser = browser()
+        # Somebody else than in the last order: providers remember whom they met.
+        self.email = f"buyer-{secrets.token_hex(4)}@example.com"
         self.order_url = ""
         self.payment_url = ""
 
-    def place_order(self, *, currency: str, capture_mode: str) -> None:
+    def place_order(self, *, way: str, currency: str, capture_mode: str) -> None:
         """Fill the cart and check out, up to the door of the payment page."""
         self._post("/currency/", {"currency": currency, "next": "/"})
         for slug, quantity in (("tasting-box", "1"), ("paper-filters", "2")):
@@ -63,9 +65,10 @@ class Buyer:
             "/checkout/",
             {
                 "name": "Demo Buyer",
-                "email": "buyer@example.com",
+                "email": self.email,
                 "phone": "+81 3 1234 5678",
                 "country": "JP",
+                "way": way,
                 "capture_mode": capture_mode,
             },
         )
@@ -75,8 +78,11 @@ class Buyer:
             link for link in orders.links if link.startswith("/orders/QK")
         )
 
-    def pay_again(self) -> None:
-        """Press the button on the order's page after a payment that failed."""
+    def pay_again(self, way: str = "") -> None:
+        """Press the button on the order's page after a payment that failed.
+
+        Without another ``way`` it is the one that the page proposes.
+        """
         form = next(
             (form for form in self.get(self.order_url).forms if "/pay/" in form.action),
             None,
@@ -84,35 +90,43 @@ class Buyer:
         if form is None:
             raise UnexpectedPage(f"{self.order_url} offers no way to pay again")
         first_attempt = self.payment_url
-        self._leave_for_payment(self._post(form.action, {}))
+        self._leave_for_payment(
+            self._post(form.action, {**form.fields, **({"way": way} if way else {})})
+        )
         if self.payment_url == first_attempt:
             raise UnexpectedPage("paying again led to the payment that failed")
 
-    def start_payment(self, alias: str) -> dict[str, Any]:
-        """Choose the provider on the payment page; return the next action."""
-        page = self.get(self.payment_url)
-        choice = page.form_with("provider")
-        data = {"provider": alias} if choice is not None else {}
-        self._post(self.payment_url, data)
-        action = self.get(self.payment_url).next_action
-        if action is None:
-            raise UnexpectedPage(f"{self.payment_url} offers no next action")
-        return action
+    def start_payment(self) -> NextStep:
+        """Say yes on the payment page, or go on where it was left; see what is next."""
+        answer = self._visit(self.payment_url)
+        if answer.ok and not answer.is_redirect:
+            form = Page(answer.text).form_with("provider")
+            if form is not None:
+                answer = self._post(self.payment_url, form.fields)
+                if not self._leads_away(answer):
+                    answer = self._visit(self.payment_url)
+        if self._leads_away(answer):
+            return NextStep("redirect", answer.headers["Location"])
+        answer.raise_for_status()
+        step = Page(answer.text).next_step
+        if step is None:
+            raise UnexpectedPage(f"{self.payment_url} offers no next step")
+        return step
 
     def come_back(self, url: str, fields: Mapping[str, str]) -> None:
         """Be sent back by the provider: a foreign POST, which carries no cookie."""
-        answer = browser().post(
-            url, data=dict(fields), timeout=TIMEOUT, allow_redirects=False
-        )
-        if answer.status_code != requests.codes.see_other or answer.cookies:
-            raise UnexpectedPage(
-                f"the return answered HTTP {answer.status_code} "
-                f"with {len(answer.cookies)} cookies, not 303 with none"
+        self._land(
+            browser().post(
+                url, data=dict(fields), timeout=TIMEOUT, allow_redirects=False
             )
-        outcome = self.browser.get(
-            urljoin(url, answer.headers["Location"]), timeout=TIMEOUT
         )
-        outcome.raise_for_status()
+
+    def follow(self, url: str) -> None:
+        """Be sent back by the provider with a link."""
+        answer = self.browser.get(url, timeout=TIMEOUT, allow_redirects=False)
+        if answer.is_redirect:
+            self._land(answer)
+        answer.raise_for_status()
 
     def look(self, expected: Seen) -> Seen:
         """Return what the pages say, once they say ``expected`` or patience ends."""
@@ -122,13 +136,35 @@ class Buyer:
             seen = Seen(page.order_status, self._payment(), page.payment_events)
             if seen == expected or time.monotonic() > deadline:
                 return seen
-            time.sleep(0.25)
+            time.sleep(0.5)
 
     def get(self, path: str) -> Page:
         """Read a page of the shop."""
         answer = self.browser.get(urljoin(self.shop_url, path), timeout=TIMEOUT)
         answer.raise_for_status()
         return Page(answer.text)
+
+    def _land(self, answer: requests.Response) -> None:
+        """See the outcome page after a return."""
+        if answer.status_code != requests.codes.see_other or answer.cookies:
+            raise UnexpectedPage(
+                f"the return answered HTTP {answer.status_code} "
+                f"with {len(answer.cookies)} cookies, not 303 with none"
+            )
+        outcome = self.browser.get(
+            urljoin(answer.url, answer.headers["Location"]), timeout=TIMEOUT
+        )
+        outcome.raise_for_status()
+
+    def _visit(self, path: str) -> requests.Response:
+        return self.browser.get(
+            urljoin(self.shop_url, path), timeout=TIMEOUT, allow_redirects=False
+        )
+
+    def _leads_away(self, answer: requests.Response) -> bool:
+        """Say whether an answer sends the browser to another server."""
+        target = urljoin(self.shop_url, answer.headers.get("Location", ""))
+        return urlsplit(target).netloc != urlsplit(self.shop_url).netloc
 
     def _payment(self) -> str:
         answer = self.browser.get(

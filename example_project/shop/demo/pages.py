@@ -21,8 +21,21 @@ class Form:
     buttons: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """Where a buyer goes who has chosen a provider.
+
+    ``kind`` is "redirect" (to ``url``), "qr_code" (a picture at ``url``, or one that
+    is drawn in the page), or the type of the page's next action, in ``action``.
+    """
+
+    kind: str
+    url: str = ""
+    action: dict[str, Any] = field(default_factory=dict)
+
+
 class Page(HTMLParser):
-    """The forms and links of a page, its next action, and how an order stands."""
+    """The forms and links of a page, its next step, and how an order stands."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -32,7 +45,8 @@ class Page(HTMLParser):
         self.payment_events = 0
         self._form: Form | None = None
         self._script: list[str] | None = None
-        self.next_action: dict[str, Any] | None = None
+        self._is_code = False
+        self.next_step: NextStep | None = None
         self.feed(html)
         self.close()
 
@@ -48,6 +62,10 @@ class Page(HTMLParser):
         if "data-order-status" in given:
             self.order_status = given["data-order-status"]
         self.payment_events += "data-payment-event" in given
+        self._is_code = self._is_code or "data-multipay-code" in given
+        if self._is_code and tag in {"img", "svg"}:
+            self.next_step = NextStep("qr_code", given.get("src", ""))
+            self._is_code = False
         if tag == "form":
             method = given.get("method", "get").lower()
             self._form = Form(given.get("id", ""), given.get("action", ""), method)
@@ -76,5 +94,6 @@ class Page(HTMLParser):
         if tag == "form":
             self._form = None
         elif tag == "script" and self._script is not None:
-            self.next_action = json.loads("".join(self._script))
+            action = json.loads("".join(self._script))
+            self.next_step = NextStep(action["type"], action=action)
             self._script = None

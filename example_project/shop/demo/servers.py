@@ -21,18 +21,10 @@ STOP_SECONDS = 10
 TAIL_LINES = 25
 READY = "Sandbox ready on "
 
-# What the demo decides itself. A key or an address of the real Eximbay in the
+# What the demo decides itself. A key or an address of a real provider in the
 # developer's environment must not make a demo talk to it.
-OWN_VARIABLES = (
-    "ALLOWED_HOSTS",
-    "CSRF_TRUSTED_ORIGINS",
-    "DEBUG",
-    "EXIMBAY_API_KEY",
-    "EXIMBAY_CANCEL_CODES",
-    "EXIMBAY_MID",
-    "EXIMBAY_URL",
-    "PAYMENT_ORIGINS",
-)
+OWN_VARIABLES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DEBUG", "PAYMENT_ORIGINS")
+HARMLESS_VARIABLES = ("EXIMBAY_DISPLAY_TYPE",)
 
 
 class DemoProblem(Exception):
@@ -62,8 +54,14 @@ def shop_environment(
     *, shop_url: str, sandbox_url: str, **more: str
 ) -> Mapping[str, str]:
     """Return the environment in which the shop of the demo runs."""
+    of_providers = tuple(
+        f"{alias.upper()}_" for alias in settings.MULTIPAY["PROVIDERS"]
+    )
     kept = {
-        name: value for name, value in os.environ.items() if name not in OWN_VARIABLES
+        name: value
+        for name, value in os.environ.items()
+        if name in HARMLESS_VARIABLES
+        or not (name in OWN_VARIABLES or name.startswith(of_providers))
     }
     return {
         **kept,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from django import template
 from moneyed import Money
-from moneyed.l10n import format_money
 
 from shop.forms import countries
+from shop.money import written
 
 register = template.Library()
 
 
 @register.filter
 def money(value: Money) -> str:
-    """Write an amount as a buyer reads it: ``$26.30``, ``₩25,000``."""
-    return format_money(value, locale="en_US")
+    """Write an amount as a buyer reads it."""
+    return written(value)
 
 
 @register.filter
