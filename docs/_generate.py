@@ -7,6 +7,9 @@ writes them; ``cog --check`` finds a page that lags behind.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +18,8 @@ from typing import Any
 
 from django.db import models
 
-from django_multipay.enums import Capability
+from django_multipay import providers
+from django_multipay.enums import AmountFormat, Capability, WebhookTrust
 from django_multipay.providers.base import CAPABILITY_METHODS, Provider, Secret
 
 TYPES = {
@@ -26,6 +30,51 @@ TYPES = {
     timedelta: "seconds",
     tuple[str, ...]: "list of texts",
 }
+
+CAPABILITIES = {
+    Capability.FETCH: "Ask how a payment stands",
+    Capability.REFRESH_ACTION: "Get a fresh code for the buyer to scan",
+    Capability.CONFIRM: "Authenticate the buyer first, charge later",
+    Capability.CAPTURE: "Reserve first, capture later",
+    Capability.PARTIAL_CAPTURE: "Capture a part",
+    Capability.VOID: "Release what was reserved",
+    Capability.REFUND: "Refund",
+    Capability.PARTIAL_REFUND: "Refund a part",
+    Capability.FETCH_REFUND: "Ask how a refund stands",
+    Capability.SETTLE: "Release into settlement",
+    Capability.TOKENS: "Charge a saved method",
+    Capability.INSPECT_TOKEN: "Look at a saved method",
+    Capability.DELETE_TOKEN: "Delete a saved method",
+    Capability.PLANS: "Plans that the provider charges",
+    Capability.FETCH_PLAN: "Ask how a plan stands",
+    Capability.CHANGE_PLAN: "Change the amount of a plan",
+    Capability.CANCEL_PLAN: "End a plan",
+}
+"""What a shop can do, in the order of a payment's life."""
+
+SUMMARY = (
+    Capability.CAPTURE,
+    Capability.REFUND,
+    Capability.PARTIAL_REFUND,
+    Capability.TOKENS,
+    Capability.PLANS,
+)
+"""What a reader of the README asks first."""
+
+WEBHOOKS = {
+    WebhookTrust.NONE: "none, the shop asks",
+    WebhookTrust.HINT: "unsigned, so the shop asks",
+    WebhookTrust.SHARED_SECRET: "with a shared secret",
+    WebhookTrust.SIGNED: "signed",
+}
+
+AMOUNTS = {
+    AmountFormat.MINOR_INTEGER: "whole minor units",
+    AmountFormat.MAJOR_STRING: "decimal text",
+    AmountFormat.MAJOR_NUMBER: "decimal number",
+}
+
+FEW = 3
 
 COLUMNS = {
     "BigInteger": "whole number",
@@ -40,6 +89,56 @@ COLUMNS = {
     "Text": "text",
     "UUID": "random UUID",
 }
+
+
+def provider_classes() -> list[type[Provider]]:
+    """Every provider class that ships with the package, by slug."""
+    found: list[type[Provider]] = []
+    for info in pkgutil.iter_modules(providers.__path__):
+        module = importlib.import_module(f"{providers.__name__}.{info.name}")
+        found += [
+            item
+            for _, item in inspect.getmembers(module, inspect.isclass)
+            if issubclass(item, Provider)
+            and item.__module__ == module.__name__
+            and not inspect.isabstract(item)
+        ]
+    return sorted(found, key=lambda provider: provider.slug)
+
+
+def providers_table(
+    capabilities: Sequence[Capability] = tuple(Capability), folder: str = "providers"
+) -> str:
+    """What each provider can do; ``folder`` is where their pages are from here."""
+    classes = provider_classes()
+    links = [f"[{one.display_name}]({folder}/{one.slug}.md)" for one in classes]
+    facts = {
+        "Webhooks": [WEBHOOKS[one.webhook_trust] for one in classes],
+        "Currencies": [_currencies(one) for one in classes],
+        "Amounts on the wire": [_amounts(one) for one in classes],
+    }
+    rows = [
+        (
+            CAPABILITIES[capability],
+            *("yes" if capability in one.capabilities else "" for one in classes),
+        )
+        for capability in capabilities
+    ]
+    rows += [(name, *cells) for name, cells in facts.items()]
+    return _table(("", *links), rows)
+
+
+def _currencies(provider: type[Provider]) -> str:
+    codes = sorted(provider.currencies)
+    if not codes:
+        return "no list published"
+    return ", ".join(codes) if len(codes) <= FEW else str(len(codes))
+
+
+def _amounts(provider: type[Provider]) -> str:
+    # A provider without one of its class has an option for it.
+    style = getattr(provider, "amount_format", None)
+    return AMOUNTS[style] if style else "as an option says"
 
 
 def options_table(provider: type[Provider]) -> str:
@@ -81,6 +180,8 @@ def _type(hint: Any) -> str:
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return "required"
+    if isinstance(field.default, timedelta):
+        return f"`{field.default // timedelta(seconds=1)}`"
     return f"`{field.default!r}`" if field.default else ""
 
 
