@@ -1,0 +1,9 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("multipay", "0010_reconciliation"),
+    ]
+
+    operations = []
