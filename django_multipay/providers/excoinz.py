@@ -28,6 +28,7 @@ from django_multipay.enums import (
     AmountFormat,
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     WebhookTrust,
 )
@@ -48,6 +49,7 @@ from django_multipay.messages import (
     HttpRequest,
     HttpResponse,
     IncomingRequest,
+    Method,
     PaymentRequest,
     PaymentSnapshot,
     ProviderEvent,
@@ -136,6 +138,7 @@ class ExcoinzProvider(Provider):
     options_class = ExcoinzOptions
     currencies = frozenset(CURRENCIES)
     exponents = CURRENCIES
+    methods = (Method(code="", kind=MethodKind.CRYPTO, name=CURRENCY),)
 
     options: ExcoinzOptions
 
