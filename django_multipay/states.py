@@ -231,14 +231,7 @@ def _open_questions(
         if reference not in released:
             reason = ReviewReason(reason_text)
             questions[reason] = questions.get(reason, frozenset()) | {reference}
-    holds: dict[ReviewReason, set[str]] = {}
-    for fact in facts:
-        if fact.kind is Kind.REVIEW_HOLD and fact.provider_reference not in released:
-            # Held by us because the order was paid before, or by the provider.
-            is_ours = fact.reason == ReviewReason.PAID_TWICE
-            reason = ReviewReason.PAID_TWICE if is_ours else ReviewReason.RISK_REVIEW
-            holds.setdefault(reason, set()).add(fact.provider_reference)
+    holds = {fact.provider_reference for fact in facts if fact.kind is Kind.REVIEW_HOLD}
     if is_held:
-        for reason in sorted(holds):
-            questions[reason] = frozenset(holds[reason])
+        questions[ReviewReason.RISK_REVIEW] = frozenset(holds - released)
     return questions

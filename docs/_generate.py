@@ -85,7 +85,6 @@ COLUMNS = {
     "Email": "e-mail address",
     "EncryptedJSON": "JSON, encrypted",
     "JSON": "JSON",
-    "PositiveInteger": "whole number",
     "PositiveSmallInteger": "whole number",
     "Text": "text",
     "UUID": "random UUID",

@@ -687,7 +687,7 @@ def retried(trouble: Trouble):
 
 @pytest.fixture
 def without_waiting(monkeypatch):
-    monkeypatch.setattr(ledger.claims.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(ledger.time, "sleep", lambda seconds: None)
 
 
 @pytest.mark.django_db(transaction=True)

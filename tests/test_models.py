@@ -367,7 +367,6 @@ def test_every_column_for_secrets_is_encrypted():
     assert encrypted == {
         "Payment.checkout_data",
         "Refund.account",
-        "Token.identity",
         "Token.provider_token",
         "WebhookDelivery.payload",
     }

@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from django_multipay.admin import (
-    batches,
-    endpoints,
-    health,
-    payments,
-    plans,
-    records,
-    tokens,
-)
+from django_multipay.admin import batches, payments, records
 
-__all__ = ["batches", "endpoints", "health", "payments", "plans", "records", "tokens"]
+__all__ = ["batches", "payments", "records"]

@@ -22,10 +22,7 @@ CHECK = "multipay.change_payment"
 """Asking the provider, and answering a review, change what we know of a payment."""
 
 REPLAY = "multipay.replay_delivery"
-END_TOKEN = "multipay.end_token"  # noqa: S105  (a permission)
 BUYER = "multipay.view_buyer_data"
-PLAN = "multipay.manage_plan"
-LINK = "multipay.add_payment_link"
 
 _SHOWN = 1
 

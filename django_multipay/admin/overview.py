@@ -44,8 +44,6 @@ from django.utils.translation import gettext_lazy
 from django_multipay import money
 from django_multipay.enums import (
     DeclineCode,
-    EndpointStatus,
-    EndpointTrouble,
     NoticeState,
     OperationState,
     PaymentStatus,
@@ -54,8 +52,6 @@ from django_multipay.enums import (
     Verdict,
 )
 from django_multipay.models import (
-    AccountHealth,
-    Endpoint,
     Notice,
     Operation,
     Payment,
@@ -446,7 +442,7 @@ def _deposits() -> list[dict[str, Any]]:
 
 
 def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, Any]]:
-    """Return what waits for a person, in every currency and of any age: six queries.
+    """Return what waits for a person, in every currency and of any age: four queries.
 
     Each has a ``label``, a ``count`` and the ``url`` of its list; the URL is empty for
     those who may not see the list. A list knows only the filters beside it, so it may
@@ -473,14 +469,6 @@ def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, An
     held = WebhookDelivery.objects.filter(verdict=Verdict.HELD).count()
     late = Notice.objects.filter(
         state=NoticeState.WAITING, created_at__lt=timezone.now() - PATIENCE
-    ).count()
-    deaf = (
-        Endpoint.objects.filter(status=EndpointStatus.DISABLED)
-        .exclude(disabled_reason=EndpointTrouble.STAFF)
-        .count()
-    )
-    unwell = AccountHealth.objects.filter(
-        Q(is_refused=True) | Q(paused_until__gt=timezone.now())
     ).count()
     found: list[tuple[str, int, type[Model], Mapping[str, str | int]]] = [
         (
@@ -515,18 +503,6 @@ def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, An
             late,
             Notice,
             {"state__exact": NoticeState.WAITING},
-        ),
-        (
-            _("Endpoints that were disabled because nothing was taken"),
-            deaf,
-            Endpoint,
-            {"status__exact": EndpointStatus.DISABLED},
-        ),
-        (
-            _("Accounts that do not answer, or refuse our credentials"),
-            unwell,
-            AccountHealth,
-            {},
         ),
     ]
     return [

@@ -30,14 +30,7 @@ from django.views.decorators.http import require_POST
 from moneyed import Money
 
 from django_multipay import flows, money
-from django_multipay.admin.access import (
-    BUYER,
-    CHECK,
-    LINK,
-    PERMISSIONS,
-    masked,
-    may,
-)
+from django_multipay.admin.access import BUYER, CHECK, PERMISSIONS, masked, may
 from django_multipay.admin.batches import actions_for
 from django_multipay.admin.forms import (
     AmountForm,
@@ -319,16 +312,6 @@ class PaymentAdmin(LargeTableAdmin):
                 name="multipay_payment_overview_export",
             ),
             path(
-                "link/",
-                page(self.add_link_view),
-                name="multipay_payment_link_add",
-            ),
-            path(
-                "<int:payment_id>/link/",
-                page(self.link_view),
-                name="multipay_payment_link",
-            ),
-            path(
                 "<int:payment_id>/step/<slug:kind>/",
                 page(self.step_view),
                 name="multipay_payment_step",
@@ -367,28 +350,11 @@ class PaymentAdmin(LargeTableAdmin):
             raise PermissionDenied
         return export_view(request, self.admin_site)
 
-    def add_link_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask for what a new payment link is for."""
-        from django_multipay.admin.links import add_view
-
-        return add_view(request, self)
-
-    def link_view(self, request: HttpRequest, payment_id: int) -> HttpResponse:
-        """Show a payment link, to be copied or sent."""
-        from django_multipay.admin.links import link_view
-
-        return link_view(request, self, payment_id)
-
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, with the ways to the overview and to a new link."""
-        context = {
-            "overview_url": reverse("admin:multipay_payment_overview"),
-            "link_url": reverse("admin:multipay_payment_link_add")
-            if may(request, LINK)
-            else "",
-        }
+        """Show the list, with the way to the overview."""
+        context = {"overview_url": reverse("admin:multipay_payment_overview")}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def change_view(
@@ -960,17 +926,8 @@ def _facts(payment: Payment) -> list[tuple[Any, Any]]:
         (_("Paid"), payment.paid_at),
         (_("Expires"), payment.expires_at),
         (_("Asked again"), payment.sync_at),
-        (_("Plan"), _row_link("recurringplan", payment.plan_id, payment.plan)),
-        (_("Saved method"), _row_link("token", payment.token_id, payment.token)),
     ]
     return [(label, value) for label, value in rows if value]
-
-
-def _row_link(model: str, pk: int | None, row: object) -> str:
-    if pk is None:
-        return ""
-    url = reverse(f"admin:multipay_{model}_change", args=[pk])
-    return format_html('<a href="{}">{}</a>', url, str(row))
 
 
 def _money_or_nothing(amount: Money) -> str:
@@ -1062,10 +1019,6 @@ _ADVICE: Mapping[str, Any] = {
     ),
     ReviewReason.RISK_REVIEW: _(
         "The provider's risk check wants a decision. Let it pass, or refund or void it."
-    ),
-    ReviewReason.PAID_TWICE: _(
-        "Another attempt of this order was paid before. Refund or void this one; let "
-        "it pass only if the buyer owes both."
     ),
 }
 _OTHER_ADVICE = _(

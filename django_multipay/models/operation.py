@@ -47,8 +47,6 @@ class Operation(models.Model):
         RecurringPlan, on_delete=models.PROTECT, null=True, related_name="operations"
     )
     amount_minor = minor_units(default=0)
-    at_period_end = models.BooleanField(default=False)
-    """A plan is to end with the period that is paid for, not at once."""
     state = models.CharField(
         max_length=10,
         choices=OperationState.choices,
@@ -105,8 +103,6 @@ class WebhookDelivery(models.Model):
     received_at = models.DateTimeField(auto_now_add=True)
     retry_at = models.DateTimeField(default=timezone.now)
     """Not applied again before this moment by `reconcile`."""
-    rematch_at = models.DateTimeField(null=True)
-    """When to look again for the payment of a held message; None: a person must."""
     applied_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -120,7 +116,6 @@ class WebhookDelivery(models.Model):
             models.Index(
                 fields=["verdict", "retry_at"], name="multipay_delivery_verdict"
             ),
-            models.Index(fields=["rematch_at"], name="multipay_delivery_rematch"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -135,8 +130,7 @@ class WebhookDelivery(models.Model):
 class Notice(models.Model):
     """The outbox: one row per fact, written with it, delivered at least once.
 
-    Without ``transaction``, it is about a step that moved no money: of ``refund``, of
-    a saved method (``token``) or of a ``plan``. ``payment`` is the one it came with.
+    Without ``transaction``, it is about a step of ``refund`` that moved no money.
     """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -147,13 +141,7 @@ class Notice(models.Model):
         Refund, on_delete=models.PROTECT, null=True, related_name="notices"
     )
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, null=True, related_name="notices"
-    )
-    token = models.ForeignKey(
-        Token, on_delete=models.PROTECT, null=True, related_name="notices"
-    )
-    plan = models.ForeignKey(
-        RecurringPlan, on_delete=models.PROTECT, null=True, related_name="notices"
+        Payment, on_delete=models.PROTECT, related_name="notices"
     )
     signals = models.JSONField(default=list)
     """Names in ``django_multipay.signals``, in the order they are sent."""

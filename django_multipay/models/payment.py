@@ -15,7 +15,6 @@ from moneyed import Money
 from django_multipay.enums import (
     CaptureMode,
     DeclineCode,
-    Initiator,
     PaymentStatus,
     RefundStatus,
     ReviewReason,
@@ -90,9 +89,6 @@ class Payment(models.Model):
     capture_mode = models.CharField(
         max_length=10, choices=CaptureMode.choices, default=CaptureMode.AUTOMATIC
     )
-    initiator = models.CharField(
-        _("made by"), max_length=10, choices=Initiator.choices, default=Initiator.BUYER
-    )
     method = models.CharField(_("method"), max_length=64, blank=True)
     description = models.CharField(_("description"), max_length=255, blank=True)
     items = models.JSONField(default=list, blank=True)
@@ -122,8 +118,6 @@ class Payment(models.Model):
     sync_at = models.DateTimeField(null=True, editable=False)
     """When to ask the provider next; None: nothing is expected."""
     sync_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
-    erased_at = models.DateTimeField(null=True, editable=False)
-    """When the buyer was taken out of it; None: it still knows them."""
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     token = models.ForeignKey(
@@ -141,25 +135,6 @@ class Payment(models.Model):
         related_name="payments",
     )
     plan_due_on = models.DateField(null=True, editable=False)
-    plan_attempt = models.PositiveSmallIntegerField(default=0, editable=False)
-    """Which attempt at its period of the plan; each is made once."""
-    plan_told = models.BooleanField(default=False, editable=False)
-    """The shop was told that the plan was charged."""
-    # One to one, so that two clicks make one attempt.
-    retry_of = models.OneToOneField(
-        "self",
-        on_delete=models.PROTECT,
-        null=True,
-        blank=True,
-        related_name="retry",
-    )
-    """The attempt before this one, which did not go through."""
-    is_provider_open = models.BooleanField(default=False, editable=False)
-    """The shop leaves the provider to the buyer."""
-    is_method_open = models.BooleanField(default=False, editable=False)
-    """The shop leaves the method to the buyer."""
-    pay_until = models.DateTimeField(null=True, editable=False)
-    """Until when the shop lets the buyer pay; ``expires_at`` may be the provider's."""
 
     if TYPE_CHECKING:
         id: int
@@ -176,7 +151,6 @@ class Payment(models.Model):
             ("capture_payment", _("Can capture, confirm and settle payments")),
             ("void_payment", _("Can void payments")),
             ("view_buyer_data", _("Can see buyers' names, addresses and numbers")),
-            ("add_payment_link", _("Can create payment links and send them")),
         ]
         indexes: ClassVar[list[models.Index]] = [
             # The admin's list is ordered by its date hierarchy, whatever the filter.
@@ -208,8 +182,7 @@ class Payment(models.Model):
                 name="multipay_payment_transaction_reference",
             ),
             models.UniqueConstraint(
-                fields=["plan", "plan_due_on", "plan_attempt"],
-                name="multipay_payment_plan_due",
+                fields=["plan", "plan_due_on"], name="multipay_payment_plan_due"
             ),
             models.CheckConstraint(
                 condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),

@@ -28,7 +28,6 @@ from django_multipay.enums import (
     AmountFormat,
     CaptureMode,
     DeclineCode,
-    MethodKind,
     PaymentStatus,
     WebhookTrust,
 )
@@ -49,7 +48,6 @@ from django_multipay.messages import (
     HttpRequest,
     HttpResponse,
     IncomingRequest,
-    Method,
     PaymentRequest,
     PaymentSnapshot,
     ProviderEvent,
@@ -138,7 +136,6 @@ class ExcoinzProvider(Provider):
     options_class = ExcoinzOptions
     currencies = frozenset(CURRENCIES)
     exponents = CURRENCIES
-    methods = (Method(code="", kind=MethodKind.CRYPTO, name=CURRENCY),)
 
     options: ExcoinzOptions
 

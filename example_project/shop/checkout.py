@@ -61,16 +61,13 @@ def payment_for(
     *,
     way: Way | None = None,
     capture_mode: str = "automatic",
-    save_card: bool = False,
-    back_url: str = "",
 ) -> Payment | None:
     """Return the payment with which ``order`` can be paid now, in this ``way``.
 
     An unfinished attempt is continued; after a failure, or when the buyer thinks of
     another way before anything was opened, there is a new one with the same
     ``order_id``. Without a way the payment page asks for the provider. ``None`` when
-    the order wants no money (any more). Afterwards the buyer comes to ``back_url``, or
-    to the page of the order.
+    the order wants no money (any more).
     """
     with transaction.atomic():
         # Two clicks meet at the order's row and leave with the same payment.
@@ -83,8 +80,6 @@ def payment_for(
         return create_payment(
             provider=way.provider if way else None,
             method=way.method if way else "",
-            token=way.token if way else None,
-            save_token=save_card,
             order_id=order.reference,
             amount=order.amount,
             buyer=Buyer(
@@ -94,8 +89,8 @@ def payment_for(
                 country=order.country,
             ),
             customer_id=order.customer_id,
-            success_url=back_url or order.get_absolute_url(),
-            failure_url=back_url or order.get_absolute_url(),
+            success_url=order.get_absolute_url(),
+            failure_url=order.get_absolute_url(),
             description="Quiet Kettle",
             items=[
                 LineItem(
@@ -126,9 +121,8 @@ def _same_choice(order: Order, way: Way | None) -> Payment | None:
     latest = order.payments.first()
     if latest is None or latest.status != Payment.Status.CREATED:
         return None
-    is_same = way is None or (latest.provider, latest.method, latest.token) == (
+    is_same = way is None or (latest.provider, latest.method) == (
         way.provider,
         way.method,
-        way.token,
     )
     return latest if is_same else None

@@ -45,7 +45,7 @@ def page(size: str, browser: Browser) -> Iterator[Page]:
 
 
 def order(page: Page, shop: str, size: str, display: str, currency: str) -> None:
-    """Walk from the shelf through the payment page: it knows one way, so it goes on."""
+    """Walk from the shelf to the payment page."""
     page.goto(shop)
     page.get_by_role("button", name=currency, exact=True).click()
     picture(page, f"1-shelf-{currency}", size, display)
@@ -58,15 +58,19 @@ def order(page: Page, shop: str, size: str, display: str, currency: str) -> None
     page.get_by_label("Country").select_option("KR")
     picture(page, f"2-checkout-{currency}", size, display)
     page.get_by_role("button", name="Pay").click()
+    page.wait_for_url("**/payments/**")
+    picture(page, f"3-payment-{currency}", size, display)
 
 
 def to_eximbay(page: Page, display: str) -> Page:
     """Open Eximbay's page; return the window it is in."""
     if display == "R":
+        page.get_by_role("button", name="with Eximbay").click()
         page.wait_for_selector("[name=outcome]")
         return page
+    page.get_by_role("button", name="with Eximbay").click()
     with page.context.expect_page() as opened:
-        page.get_by_role("button", name="Continue with Eximbay").click()
+        page.get_by_role("button", name="with Eximbay").click()
     popup = opened.value
     popup.wait_for_selector("[name=outcome]")
     return popup
@@ -101,6 +105,7 @@ def test_a_buyer_who_is_declined_can_pay_again(demo, page, size):
         "data-order-status", "payment_failed"
     )
     page.get_by_role("button", name="Pay again").click()
+    page.wait_for_url("**/payments/**")
     to_eximbay(page, display).locator("button[name=outcome][value=approve]").click()
     page.wait_for_url("**/outcome/")
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "paid")

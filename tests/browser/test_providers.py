@@ -65,7 +65,7 @@ def page(size: str, browser: Browser) -> Iterator[Page]:
 
 
 def order(page: Page, shop: str, way: str, currency: str, size: str) -> None:
-    """Walk from the shelf through the payment page: it knows one way, so it goes on."""
+    """Walk from the shelf to the payment page, and say yes there."""
     page.goto(shop)
     page.get_by_role("button", name=currency, exact=True).click()
     page.get_by_role("link", name="Tasting Box").first.click()
@@ -77,6 +77,9 @@ def order(page: Page, shop: str, way: str, currency: str, size: str) -> None:
     page.locator(f"input[name=way][value={way}]").check()
     picture(page, f"p1-checkout-{currency}", size, way)
     page.locator("form.checkout button.button").click()
+    page.wait_for_url("**/payments/**")
+    picture(page, "p2-payment", size, way)
+    page.get_by_role("button", name="Pay").click()
 
 
 def expect_order(page: Page, shop: str, status: str) -> None:
@@ -191,6 +194,8 @@ def test_after_a_decline_the_order_offers_every_way_again(demo, page, size):
 
     page.locator("input[name=way][value=payer]").check()
     page.get_by_role("button", name="Pay again").click()
+    page.wait_for_url("**/payments/**")
+    page.get_by_role("button", name="Pay").click()
     page.locator("button[name=outcome][value=approve]").click()
     page.wait_for_url("**/outcome/")
     expect_order(page, demo.shop, "paid")

@@ -214,7 +214,6 @@ class Payment:
     state: str = READY
     paid: Decimal = Decimal(0)
     charges: int = 0
-    decided_at: datetime | None = None
     callbacks: list[str] = field(default_factory=list)
 
     @property
@@ -460,8 +459,6 @@ class ExcoinzProvider(SandboxProvider):
 
     def _book(self, payment: Payment, chosen: Outcome) -> None:
         payment.state = chosen.state
-        if payment.is_closed:
-            payment.decided_at = self.world.clock.now()
         if chosen.state == SUCCESS:
             smallest = Decimal(1).scaleb(-int(self.settings["amount_decimals"]))
             paid = Decimal(payment.amount) * chosen.share
@@ -550,7 +547,6 @@ class ExcoinzProvider(SandboxProvider):
             amount=f"{payment.amount} {SYMBOL}",
             status=payment.state,
             tone=TONES.get(payment.state, ""),
-            at=payment.decided_at,
             note=" / ".join(note for note in notes if note),
             actions=tuple(actions),
             page=payment.redirect_url,

@@ -4,8 +4,6 @@
   "use strict";
 
   const PATIENCE = 20000;
-  /* What lets our scripts pass the page's policy lets the provider's pass it too. */
-  const nonce = document.currentScript.nonce;
   const cameBack =
     performance.getEntriesByType("navigation")[0]?.type === "back_forward";
 
@@ -85,7 +83,6 @@
         clearTimeout(timer);
         resolve();
       };
-      if (nonce) script.nonce = nonce;
       script.src = src;
       document.head.append(script);
     });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from shop.demo.buyer import Buyer, Seen
@@ -12,18 +11,11 @@ from shop.demo.stage import Stage, Till
 
 ALIAS = "easybilling"
 LIFETIME_SECONDS = 1800
-WITHOUT_CENTS = frozenset({"KRW", "JPY"})
 
 
 def sandbox_settings(shop_url: str) -> Mapping[str, Any]:
     """Return what the sandbox must know: a shop on a laptop has no https."""
     return {"https_required": shop_url.startswith("https://")}
-
-
-def amount_of(entry: Mapping[str, Any]) -> Decimal:
-    """Return an amount of its books, which are in minor units."""
-    amount = Decimal(entry["amount"])
-    return amount if entry["currency"] in WITHOUT_CENTS else amount / 100
 
 
 def outcomes(stage: Stage) -> list[Outcome]:

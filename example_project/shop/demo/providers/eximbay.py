@@ -70,9 +70,6 @@ class Eximbay(Till):
         return page.url
 
 
-TILL = Eximbay
-
-
 def outcomes(stage: Stage) -> list[Outcome]:
     """Return everything that can happen to a payment at Eximbay."""
     till = Eximbay(stage, ALIAS)

@@ -26,10 +26,8 @@ from shop.demo.servers import (
     shop_environment,
     start_sandbox,
     start_shop,
-    start_timer,
 )
 from shop.demo.stage import Stage
-from shop.demo.year import live_a_year
 from shop.management.commands.seed import STAFF_NAME
 
 
@@ -91,7 +89,6 @@ class Command(BaseCommand):
         with (
             start_sandbox(sandbox_port, log=folder / "sandbox.log") as sandbox,
             start_shop(shop_url, env=env, log=folder / "shop.log") as shop,
-            start_timer(env=env, log=folder / "timer.log") as timer,
         ):
             _introduce(shop.url, sandbox.url)
             self.stdout.write(
@@ -100,8 +97,7 @@ class Command(BaseCommand):
   Staff     {shop.url}/admin/
             log in as {STAFF_NAME} with {password}
   Sandbox   {sandbox.url}/_control/
-            plays the payment providers; no money moves.
-            Move its clock there to see what subscriptions do
+            plays the payment providers; no money moves
   Logs      {folder}
 
 Press Ctrl-C to stop.
@@ -113,7 +109,6 @@ Press Ctrl-C to stop.
             while True:
                 shop.ensure_running()
                 sandbox.ensure_running()
-                timer.ensure_running()
                 time.sleep(0.5)
 
     def _port(self, name: str, wanted: int, option: str) -> int:
@@ -135,10 +130,7 @@ Press Ctrl-C to stop.
             )
             manage("migrate", "--no-input", env=env)
             manage("seed", env=env)
-            with (
-                start_shop(shop_url, env=env, log=folder / "shop.log") as shop,
-                start_timer(env=env, log=folder / "timer.log"),
-            ):
+            with start_shop(shop_url, env=env, log=folder / "shop.log") as shop:
                 _introduce(shop.url, sandbox.url)
                 results = _try_all(
                     Stage(
@@ -167,16 +159,11 @@ def _introduce(shop_url: str, sandbox_url: str) -> None:
     settings = {
         provider.alias: provider.sandbox_settings(shop_url) for provider in discover()
     }
-    stage = Stage(shop_url, sandbox_url, lambda alias: None)
-    stage.post("settings", settings)
-    for provider in discover():
-        provider.prepare(stage)
+    Stage(shop_url, sandbox_url, lambda alias: None).post("settings", settings)
 
 
 def _try_all(stage: Stage) -> list[Result]:
     """Try every outcome: the providers beside each other, each one in its order.
-
-    What moves the clock, which all share, comes after that, and a year last of all.
 
     Most of the time is spent waiting until it is polite to ask a provider again.
     """
@@ -197,8 +184,6 @@ def _try_all(stage: Stage) -> list[Result]:
     }
     for alias, outcomes in offered:
         results[alias] += try_those(alias, [one for one in outcomes if one.moves_clock])
-    for result in live_a_year(stage):
-        results[result.provider].append(result)
     return [result for alias, _ in offered for result in results[alias]]
 
 

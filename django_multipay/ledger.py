@@ -8,27 +8,29 @@ A decision is taken only from rows read under the payment's lock.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import logging
+import random
 import re
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, QuerySet, Sum, When
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import F, Q, QuerySet, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 from moneyed import Money
 
 from django_multipay import crypto, money, states
 from django_multipay.enums import (
     BatchItemState,
-    DeclineCode,
-    Initiator,
     NoticeState,
     OperationKind,
     OperationState,
@@ -36,7 +38,6 @@ from django_multipay.enums import (
     RefundStatus,
     ReviewReason,
     Source,
-    TokenStatus,
     TransactionKind,
     Verdict,
 )
@@ -45,13 +46,11 @@ from django_multipay.exceptions import (
     InvalidOperation,
     InvalidTransition,
 )
-from django_multipay.ledger import claims, wallet
-from django_multipay.ledger.claims import DatabaseNow
-from django_multipay.ledger.claims import retried as _retried
 from django_multipay.messages import (
     DisputeSnapshot,
     PaymentSnapshot,
     RefundSnapshot,
+    TokenSnapshot,
     dump_action,
 )
 from django_multipay.models import (
@@ -87,10 +86,11 @@ DELIVERY_PATIENCE = timedelta(hours=72)
 
 _DAYS_TO_ASK = 7
 
+_ATTEMPTS = 5
 _MAX_ATTEMPTS = 32767
 
-WORK_LEASE = timedelta(seconds=30)
-"""How long a row that `reconcile` took waits at most for its turn and its call."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _step(delays: Sequence[timedelta], number: int) -> timedelta:
@@ -98,19 +98,39 @@ def _step(delays: Sequence[timedelta], number: int) -> timedelta:
     return delays[min(number, len(delays) - 1)]
 
 
-def _postponed(attempts: str) -> Case:
-    """Return the moment of the next attempt, by how many the column ``attempts`` counts.
+class DatabaseNow(Now):
+    """The database's clock, so that workers whose clocks differ agree on leases."""
 
-    Not before the lease of whoever takes the row is over.
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Return UTC, because a session's time zone need not be."""
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
+
+
+def _retried(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function`` again after a deadlock, a busy database or a lost race.
+
+    Only as the outermost block: inside a caller's transaction the error is theirs.
     """
-    *first, last = (DatabaseNow() + max(delay, WORK_LEASE) for delay in SYNC_DELAYS)
-    return Case(
-        *(
-            When(**{attempts: number}, then=moment)
-            for number, moment in enumerate(first)
-        ),
-        default=last,
-    )
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return function(*args, **kwargs)
+            except (OperationalError, IntegrityError):
+                if connection.in_atomic_block or not _is_connected():
+                    raise
+                logger.info("%s: attempt %s is repeated", function.__name__, attempt)
+                # Jitter only; nothing secret depends on it.
+                time.sleep(random.randint(5, 40) * attempt / 1000)  # noqa: S311
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _is_connected() -> bool:
+    # MariaDB's own check fails when there is no connection at all.
+    return connection.connection is not None and connection.is_usable()
 
 
 def _lock(payment_id: int) -> Payment:
@@ -126,9 +146,6 @@ def open_payment(payment: Payment) -> Payment:
 
     Joins the caller's transaction, because nothing is sent here.
     """
-    payment.is_provider_open = not payment.provider
-    payment.is_method_open = not payment.method and payment.token is None
-    payment.pay_until = payment.expires_at
     with transaction.atomic():
         payment.save(force_insert=True)
         if payment.provider:
@@ -149,32 +166,24 @@ _STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
 
 
 @_retried
-def request_checkout(
-    payment: Payment, provider: str, method: str = "", token: Token | None = None
-) -> Operation | None:
+def request_checkout(payment: Payment, provider: str) -> Operation | None:
     """Return the one open checkout operation of ``payment``, made if need be.
 
     None if another worker has started the payment, or it is over, by now.
-    ``provider`` is written to the payment while it has none; ``method`` and ``token``
-    while the shop left them open and nothing was sent with others.
+    ``provider`` is written to the payment while it has none.
     """
     with transaction.atomic(durable=True):
         locked = _lock(payment.pk)
         if locked.next_action or locked.status not in _STARTABLE:
             payment.provider = locked.provider
             return None
+        if not locked.provider:
+            locked.provider = provider
+            locked.save(update_fields=["provider", "updated_at"])
+        payment.provider = locked.provider
         operation = locked.operations.filter(
             kind=OperationKind.CHECKOUT, open_slot__isnull=False
         ).first()
-        before = (locked.provider, locked.method, locked.token_id)
-        locked.provider = locked.provider or provider
-        if locked.is_method_open and (operation is None or operation.attempts == 0):
-            locked.method = method
-            locked.token = token or locked.token
-        if (locked.provider, locked.method, locked.token_id) != before:
-            locked.save(update_fields=["provider", "method", "token", "updated_at"])
-        payment.provider, payment.method = locked.provider, locked.method
-        payment.token = locked.token
         return operation or _open_checkout(locked)
 
 
@@ -187,18 +196,6 @@ def claim_operation(operation: Operation, *, is_repeatable: bool = False) -> boo
     for a checkout: opening a page moves no money. What waits for a second person
     stays where it is.
     """
-    with transaction.atomic(durable=True):
-        claimed = _claim(operation, is_repeatable=is_repeatable)
-        if claimed and operation.kind == OperationKind.CHECKOUT:
-            # Even if its answer is lost: somebody will ask what became of it.
-            Payment.objects.filter(operations=operation, sync_at=None).update(
-                sync_at=DatabaseNow() + LEASE
-            )
-    return claimed
-
-
-def _claim(operation: Operation, *, is_repeatable: bool = False) -> bool:
-    """Take the lease of ``operation``; the caller holds the transaction."""
     token = uuid.uuid4().hex
     now = DatabaseNow()
     claimable = (
@@ -210,14 +207,20 @@ def _claim(operation: Operation, *, is_repeatable: bool = False) -> bool:
     if is_repeatable or operation.kind == OperationKind.CHECKOUT:
         claimable |= Q(state=OperationState.IN_FLIGHT, lease_until__lt=now)
         claimable |= Q(state=OperationState.UNKNOWN)
-    claimed = Operation.objects.filter(claimable, pk=operation.pk).update(
-        state=OperationState.IN_FLIGHT,
-        lease_token=token,
-        lease_until=now + LEASE,
-        retry_at=now + LEASE,
-        attempts=F("attempts") + 1,
-        updated_at=now,
-    )
+    with transaction.atomic(durable=True):
+        claimed = Operation.objects.filter(claimable, pk=operation.pk).update(
+            state=OperationState.IN_FLIGHT,
+            lease_token=token,
+            lease_until=now + LEASE,
+            retry_at=now + LEASE,
+            attempts=F("attempts") + 1,
+            updated_at=now,
+        )
+        if claimed and operation.kind == OperationKind.CHECKOUT:
+            # Even if its answer is lost: somebody will ask what became of it.
+            Payment.objects.filter(operations=operation, sync_at=None).update(
+                sync_at=now + LEASE
+            )
     if claimed:
         operation.lease_token = token
         operation.state = OperationState.IN_FLIGHT
@@ -419,11 +422,8 @@ class Intent:
     approval_above_minor: int | None = None
 
     @property
-    def wish(self) -> str:
-        """The wish itself: a key that comes again must come with the same one.
-
-        Stored as a keyed digest: a bank account could be guessed from a plain one.
-        """
+    def fingerprint(self) -> str:
+        """The wish itself: a key that comes again must come with the same one."""
         said = [
             self.kind,
             str(self.amount),
@@ -432,12 +432,8 @@ class Intent:
             self.account,
             self.provider_data,
         ]
-        return json.dumps(said, sort_keys=True, default=str)
-
-    @property
-    def fingerprint(self) -> str:
-        """The digest of the wish as it is stored now; older keys gave other ones."""
-        return crypto.keyed_digest(self.wish)
+        # Keyed: a bank account could be guessed from a plain digest.
+        return crypto.keyed_digest(json.dumps(said, sort_keys=True, default=str))
 
 
 @_retried
@@ -500,7 +496,7 @@ def request_operation(payment: Payment, intent: Intent) -> Operation:
 
 
 def _same_wish(seen: Operation, intent: Intent) -> Operation:
-    if seen.client_fingerprint not in crypto.keyed_digests(intent.wish):
+    if seen.client_fingerprint != intent.fingerprint:
         raise InvalidOperation(
             "the idempotency key was used for something else; use a new one",
             "idempotency_key",
@@ -615,9 +611,7 @@ def abandon_operation(operation: Operation, actor: str) -> bool:
     Only what nobody works on: waiting, or of unknown outcome.
     """
     with transaction.atomic(durable=True):
-        payment = None
-        if operation.payment_id is not None:
-            payment = _lock(operation.payment_id)
+        _lock(_payment_id(operation))
         is_done = Operation.objects.filter(
             pk=operation.pk,
             state__in=[OperationState.REQUESTED, OperationState.UNKNOWN],
@@ -630,29 +624,7 @@ def abandon_operation(operation: Operation, actor: str) -> bool:
         if is_done and operation.refund_id is not None:
             refund = Refund.objects.get(pk=operation.refund_id)
             _move_refund(refund, RefundStatus.FAILED, error=f"abandoned by {actor}")
-        if is_done and payment is not None and operation.kind == OperationKind.CHARGE:
-            _add_failure(payment, f"abandoned by {actor}", Source.STAFF)
     return bool(is_done)
-
-
-def _add_failure(
-    payment: Payment,
-    detail: str,
-    source: Source,
-    reason: DeclineCode = DeclineCode.GENERIC,
-) -> None:
-    """Add the fact that nothing was charged to a payment that is locked."""
-    known = list(payment.transactions.all())
-    fact = Transaction(
-        payment=payment,
-        kind=TransactionKind.FAILURE,
-        currency=payment.currency,
-        source=source,
-        reason=reason,
-        detail=storable(detail, 255),
-    )
-    if _is_new(fact, known):
-        _add_facts(payment, known, [fact])
 
 
 @_retried
@@ -660,8 +632,7 @@ def expire_lease(operation: Operation) -> bool:
     """Mark a call as unknown whose worker died; False while somebody works on it."""
     refund = operation.refund
     with transaction.atomic(durable=True):
-        if operation.payment_id is not None:
-            _lock(operation.payment_id)
+        _lock(_payment_id(operation))
         if refund is not None:
             refund.refresh_from_db()
         # Proof may have come another way before the answer was lost.
@@ -691,20 +662,31 @@ def open_operations(payment: Payment) -> list[Operation]:
 
 
 def due_operations() -> QuerySet[Operation]:
-    """Return the calls that are open and that nobody works on right now.
+    """Return the calls on money that are open and that nobody works on right now.
 
-    Of all kinds but checkouts. What waits for a second person is not due.
+    What waits for a second person is not due.
     """
     return Operation.objects.filter(
         Q(needs_approval=False) | ~Q(approved_by=""),
         state__in=_OPEN_STATES,
         retry_at__lte=DatabaseNow(),
+        payment__isnull=False,
     ).exclude(kind=OperationKind.CHECKOUT)
 
 
-def postponed_operation() -> dict[str, Any]:
-    """Return what makes an open operation the taker's until its next attempt."""
-    return {"retry_at": _postponed("attempts"), "attempts": F("attempts") + 1}
+@_retried
+def claim_retry(operation: Operation) -> bool:
+    """Take the next look at an open operation; False if it is not due yet."""
+    now = DatabaseNow()
+    with transaction.atomic(durable=True):
+        return bool(
+            due_operations()
+            .filter(pk=operation.pk)
+            .update(
+                retry_at=now + _step(SYNC_DELAYS, operation.attempts),
+                attempts=F("attempts") + 1,
+            )
+        )
 
 
 def _payment_id(operation: Operation) -> int:
@@ -929,9 +911,17 @@ def _tell_refund(refund: Refund) -> None:
     )
 
 
-def due_refunds() -> QuerySet[Refund]:
-    """Return the refunds in transit about which the provider should be asked now."""
-    return Refund.objects.filter(sync_at__lte=DatabaseNow())
+@_retried
+def claim_refund_sync(refund: Refund) -> bool:
+    """Take the next inquiry about ``refund``; False if it is not due yet."""
+    now = DatabaseNow()
+    with transaction.atomic(durable=True):
+        return bool(
+            Refund.objects.filter(pk=refund.pk, sync_at__lte=now).update(
+                sync_at=now + _step(SYNC_DELAYS, refund.sync_attempts),
+                sync_attempts=F("sync_attempts") + 1,
+            )
+        )
 
 
 @_retried
@@ -1113,8 +1103,6 @@ def store_delivery(
         headers=dict(headers),
         body=body,
         payload=payload,
-        # Whoever stored it applies it; it is for others if that did not come about.
-        retry_at=timezone.now() + WORK_LEASE,
     )
     try:
         with transaction.atomic(durable=True):
@@ -1124,43 +1112,16 @@ def store_delivery(
     return delivery
 
 
-def due_deliveries() -> QuerySet[WebhookDelivery]:
-    """Return the stored messages that should be applied now."""
-    return WebhookDelivery.objects.filter(
-        verdict=Verdict.STORED, retry_at__lte=DatabaseNow()
-    )
-
-
-def due_strays() -> QuerySet[WebhookDelivery]:
-    """Return the held messages whose payment should be looked for again now."""
-    return WebhookDelivery.objects.filter(rematch_at__lte=DatabaseNow())
-
-
-def postponed_delivery() -> dict[str, Any]:
-    """Return what makes a stored message the taker's; its end counts the attempt."""
-    return {"retry_at": _postponed("attempts")}
-
-
-def postponed_stray() -> dict[str, Any]:
-    """Return what makes a held message the taker's; its end counts the attempt."""
-    return {"rematch_at": _postponed("attempts")}
-
-
 _SETTLED = frozenset({Verdict.APPLIED, Verdict.IGNORED})
 
 
 @_retried
 def conclude_delivery(
-    delivery: WebhookDelivery,
-    verdict: Verdict,
-    error: str = "",
-    *,
-    is_stray: bool = False,
+    delivery: WebhookDelivery, verdict: Verdict, error: str = ""
 ) -> None:
     """Write what became of a delivery; its raw message is erased once applied.
 
-    One that could not be applied for `DELIVERY_PATIENCE` is held for a person. For as
-    long, the payment of a held one ``is_stray`` is looked for again: it may come later.
+    One that could not be applied for `DELIVERY_PATIENCE` is held for a person.
     """
     is_old = timezone.now() - delivery.received_at > DELIVERY_PATIENCE
     if verdict == Verdict.STORED and is_old:
@@ -1172,15 +1133,11 @@ def conclude_delivery(
         "error": storable(error, 255),
         # Not above what the column takes: a message may wait for a very long time.
         "attempts": min(delivery.attempts + 1, _MAX_ATTEMPTS),
-        "rematch_at": None,
     }
     if verdict in _SETTLED:
         values |= {"applied_at": timezone.now(), "payload": None}
-    later = DatabaseNow() + _step(SYNC_DELAYS, delivery.attempts)
     if verdict == Verdict.STORED:
-        values["retry_at"] = later
-    if verdict == Verdict.HELD and is_stray and not is_old:
-        values["rematch_at"] = later
+        values["retry_at"] = DatabaseNow() + _step(SYNC_DELAYS, delivery.attempts)
     rows = WebhookDelivery.objects.filter(pk=delivery.pk)
     if verdict != Verdict.APPLIED:
         # A slower worker takes nothing back: without its message nobody could repeat.
@@ -1303,9 +1260,7 @@ def _mismatch(
     """
     is_strict = bool(_CLAIMS[snapshot.status]) or snapshot.needs_review
     named = snapshot.merchant_reference
-    if snapshot.provider_reference in _references(payment) and (
-        named is None or named == _first_reference_of_plan(payment)
-    ):
+    if named is None and snapshot.provider_reference in _references(payment):
         named = payment.merchant_reference
     pairs = (
         (payment.provider, account.alias, ReviewReason.ACCOUNT_MISMATCH),
@@ -1331,13 +1286,6 @@ def _mismatch(
         if snapshot.amount != payment.amount:
             return ReviewReason.AMOUNT_MISMATCH
     return _money_mismatch(payment, snapshot)
-
-
-def _first_reference_of_plan(payment: Payment) -> str | None:
-    """Return our reference of the plan's first payment, which renewals may repeat."""
-    plan = payment.plan
-    first = plan.first_payment if plan is not None else None
-    return first.merchant_reference if first is not None else None
 
 
 def _references(payment: Payment) -> set[str]:
@@ -1655,11 +1603,24 @@ def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
             if value
         },
     }
-    # Only with a claim of money, which must name account, order and amount.
-    is_proven = bool(_MONEY_KINDS.intersection(_CLAIMS[snapshot.status]))
-    is_wished = payment.save_token and bool(payment.customer_id)
-    if snapshot.token and is_proven and is_wished:
-        wallet.save_token(payment, snapshot.token)
+    if snapshot.token and payment.save_token and payment.customer_id:
+        _save_token(payment, snapshot.token)
+
+
+def _save_token(payment: Payment, token: TokenSnapshot) -> None:
+    Token.objects.get_or_create(
+        provider=payment.provider,
+        token_digest=crypto.keyed_digest(token.reference),
+        defaults={
+            "customer_id": payment.customer_id,
+            "provider_token": token.reference,
+            "fingerprint": token.fingerprint[:64],
+            "brand": storable(token.brand, 32),
+            "last4": token.last4[:4],
+            "expires_on": token.expires_on,
+            "created_by_payment": payment,
+        },
+    )
 
 
 def _add_facts(
@@ -1667,7 +1628,6 @@ def _add_facts(
 ) -> None:
     """Insert the facts, fold, and write what the shop must hear, in this order."""
     before = (payment.status, payment.review_reason)
-    new = [*new, *_hold_if_paid_twice(payment, known, new)]
     payment.provider_reference = payment.provider_reference or _first_reference(
         new, _NAMING_KINDS
     )
@@ -1732,81 +1692,7 @@ def _add_facts(
         state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
     )
     _finish_refunds(payment, new)
-    if payment.token_id is not None:
-        _finish_charge(payment, new)
     _write_notices(payment, new, before, is_first_settled=is_first_settled)
-
-
-_TAKING_KINDS = frozenset({TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE})
-
-
-def _hold_if_paid_twice(
-    payment: Payment, known: Iterable[Transaction], new: Sequence[Transaction]
-) -> list[Transaction]:
-    """Return what holds money of an order that another attempt has paid already.
-
-    Only an attempt that had failed, or that came after one, can be the second. The
-    others are locked, so that of two that are paid at once one sees the other.
-    """
-    is_chained = (
-        payment.retry_of_id is not None
-        or payment.status in states.UNSUCCESSFUL_STATUSES
-    )
-    taking = [fact for fact in new if fact.kind in _TAKING_KINDS]
-    if not (is_chained and taking):
-        return []
-    paid = next(filter(has_money, other_attempts(payment, is_locked=True)), None)
-    if paid is None:
-        return []
-    hold = Transaction(
-        payment=payment,
-        kind=TransactionKind.REVIEW_HOLD,
-        currency=payment.currency,
-        provider_reference=f"paid_twice:{paid.uuid}",
-        source=taking[0].source,
-        reason=ReviewReason.PAID_TWICE,
-        detail=f"{paid.uuid} paid {paid.order_id}",
-    )
-    return [hold] if _is_new(hold, known) else []
-
-
-def other_attempts(payment: Payment, *, is_locked: bool = False) -> list[Payment]:
-    """Return the payments that ``payment`` was tried again after, or by."""
-    rows = Payment.objects.filter(order_id=payment.order_id).order_by("pk")
-    if is_locked:
-        rows = rows.select_for_update()
-    of_order = list(rows)
-    chain = {payment.pk}
-    # The rows come in the order of their making, so each follows the one it retries.
-    for row in of_order[::-1]:
-        if row.pk in chain and row.retry_of_id is not None:
-            chain.add(row.retry_of_id)
-    for row in of_order:
-        if row.retry_of_id in chain:
-            chain.add(row.pk)
-    return [row for row in of_order if row.pk in chain and row.pk != payment.pk]
-
-
-def has_money(payment: Payment) -> bool:
-    """Say whether the buyer's money was taken or reserved and is not back."""
-    is_open = payment.status not in states.UNSUCCESSFUL_STATUSES
-    taken = max(payment.captured_minor, payment.authorized_minor if is_open else 0)
-    return taken > payment.refunded_minor
-
-
-def _finish_charge(payment: Payment, new: Iterable[Transaction]) -> None:
-    """Let the charge of a saved method, and the method, follow the facts."""
-    if payment.status not in states.UNSUCCESSFUL_STATUSES:
-        return
-    payment.operations.filter(kind=OperationKind.CHARGE, state__in=_SENT_STATES).update(
-        state=OperationState.REFUSED, open_slot=None, updated_at=DatabaseNow()
-    )
-    is_hopeless = any(
-        fact.kind == TransactionKind.FAILURE and fact.reason in wallet.HOPELESS
-        for fact in new
-    )
-    if is_hopeless and payment.token_id is not None:
-        wallet.end_token(payment.token_id, TokenStatus.DEAD, payment)
 
 
 def _fold(payment: Payment, facts: Iterable[Transaction]) -> states.State:
@@ -1818,12 +1704,8 @@ def _fold(payment: Payment, facts: Iterable[Transaction]) -> states.State:
 
 
 _PROOF: Mapping[str, tuple[OperationKind, ...]] = {
-    TransactionKind.AUTHORIZATION: (OperationKind.CONFIRM, OperationKind.CHARGE),
-    TransactionKind.CAPTURE: (
-        OperationKind.CONFIRM,
-        OperationKind.CAPTURE,
-        OperationKind.CHARGE,
-    ),
+    TransactionKind.AUTHORIZATION: (OperationKind.CONFIRM,),
+    TransactionKind.CAPTURE: (OperationKind.CONFIRM, OperationKind.CAPTURE),
     TransactionKind.VOID: (OperationKind.VOID,),
     TransactionKind.CANCELLATION: (OperationKind.VOID,),
     TransactionKind.SETTLEMENT: (OperationKind.SETTLE,),
@@ -1902,19 +1784,6 @@ def _write_notices(
 # Asking again ----------------------------------------------------------------------
 
 
-def due_payments() -> QuerySet[Payment]:
-    """Return the payments about which the provider should be asked now."""
-    return Payment.objects.filter(sync_at__lte=DatabaseNow())
-
-
-def postponed_sync() -> dict[str, Any]:
-    """Return what makes an inquiry the taker's, and the next one later."""
-    return {
-        "sync_at": _postponed("sync_attempts"),
-        "sync_attempts": F("sync_attempts") + 1,
-    }
-
-
 @_retried
 def claim_sync(payment: Payment) -> bool:
     """Take the next inquiry about ``payment``; False if it is not due yet.
@@ -1934,16 +1803,8 @@ def claim_sync(payment: Payment) -> bool:
 def is_abandoned(payment: Payment) -> bool:
     """Say whether nothing is expected of ``payment`` any more, once it was asked about.
 
-    A buyer has a week of daily inquiries, a deposit one day after its deadline. A
-    charge without the buyer of which nobody knows is never given up by itself: the
-    shop would charge again.
+    A buyer has a week of daily inquiries, a deposit one day after its deadline.
     """
-    if payment.initiator == Initiator.MERCHANT and (
-        payment.operations.filter(
-            kind=OperationKind.CHARGE, state__in=_OPEN_STATES
-        ).exists()
-    ):
-        return False
     deadline = payment.expires_at
     if payment.status == PaymentStatus.AWAITING_FUNDS:
         return deadline is not None and deadline + timedelta(days=1) < timezone.now()
@@ -1995,19 +1856,26 @@ def due_notices() -> QuerySet[Notice]:
     return Notice.objects.filter(state=NoticeState.WAITING, due_at__lte=DatabaseNow())
 
 
+@_retried
 def claim_notices(limit: int) -> list[Notice]:
     """Return due notices that are now ours for `NOTICE_LEASE`, in order."""
+    now = DatabaseNow()
     due = due_notices()
-    keys = claims.take(
-        due,
-        due.order_by("id"),
-        limit,
-        {"due_at": DatabaseNow() + NOTICE_LEASE, "attempts": F("attempts") + 1},
+    claimed = []
+    for pk in list(due.order_by("id").values_list("pk", flat=True)[:limit]):
+        with transaction.atomic(durable=True):
+            is_ours = due.filter(pk=pk).update(
+                due_at=now + NOTICE_LEASE, attempts=F("attempts") + 1
+            )
+        if is_ours:
+            claimed.append(pk)
+    if not claimed:
+        return []
+    return list(
+        Notice.objects.filter(pk__in=claimed)
+        .select_related("payment", "transaction", "refund")
+        .order_by("id")
     )
-    return claims.read(Notice, keys, *_NAMED_BY_NOTICE)
-
-
-_NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
 
 
 @_retried
