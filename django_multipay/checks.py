@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.utils.module_loading import import_string
 from moneyed import Money
 
 from django_multipay import money
-from django_multipay.conf import DEFAULTS, conf
+from django_multipay.conf import (
+    DEFAULTS,
+    ENDPOINT_DEFAULTS,
+    PLAN_DEFAULTS,
+    RETENTION,
+    conf,
+)
 from django_multipay.enums import Capability, WebhookTrust
 from django_multipay.exceptions import InvalidAmount, ProviderConfigurationError
 from django_multipay.providers.base import Provider, Secret
@@ -21,7 +29,7 @@ from django_multipay.registry import build
 
 @register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001 to E011: the shape of ``MULTIPAY`` and each provider's options."""
+    """E001 to E018: the shape of ``MULTIPAY`` and each provider's options."""
     raw = conf.raw
     if not isinstance(raw, Mapping):
         return [
@@ -43,6 +51,10 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     found += _check_keys(raw.get("ENCRYPTION_KEYS"))
     found += _check_limits(raw.get("REFUND_APPROVAL_ABOVE", {}))
     found += _check_order_url(raw.get("ORDER_URL", ""))
+    found += _check_work(raw)
+    found += _check_endpoints(raw.get("ENDPOINTS", {}))
+    found += _check_customer_id(raw.get("CUSTOMER_ID"))
+    found += _check_plans(raw.get("PLANS", {}))
     providers = raw.get("PROVIDERS", {})
     if not isinstance(providers, Mapping):
         return [
@@ -149,6 +161,108 @@ def _check_order_url(value: object) -> list[CheckMessage]:
     ]
 
 
+def _check_customer_id(value: object) -> list[CheckMessage]:
+    try:
+        found = import_string(value) if isinstance(value, str) else value
+    except ImportError:
+        found = ""
+    if found is None or callable(found):
+        return []
+    return [
+        Error(
+            "MULTIPAY['CUSTOMER_ID'] is neither a callable nor the path of one.",
+            hint="Write 'shop.customers.customer_id', a function that takes the request "
+            "and returns the customer's id or '', or leave it out.",
+            id="multipay.E013",
+        )
+    ]
+
+
+def _check_endpoints(value: object) -> list[CheckMessage]:
+    if (
+        isinstance(value, Mapping)
+        and not set(value) - set(ENDPOINT_DEFAULTS)
+        and isinstance(value.get("ALLOW_PRIVATE", False), bool)
+        and _are_ports(value.get("PORTS", ()))
+    ):
+        return []
+    return [
+        Error(
+            "MULTIPAY['ENDPOINTS'] has an unknown key or an unusable value.",
+            hint="Write {'ALLOW_PRIVATE': False, 'PORTS': [443, 8443]}, or leave it "
+            "out.",
+            id="multipay.E012",
+        )
+    ]
+
+
+def _are_ports(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(port, int) and 0 < port < 65536 for port in value
+    )
+
+
+def _check_plans(value: object) -> list[CheckMessage]:
+    if isinstance(value, Mapping) and not set(value) - set(PLAN_DEFAULTS):
+        days = value.get("RETRY_DAYS", ())
+        grace = value.get("GRACE_DAYS", 0)
+        # A bool would pass for a whole number.
+        is_list = isinstance(days, (list, tuple)) and all(
+            type(day) is int and day > 0 for day in days
+        )
+        is_rising = is_list and list(days) == sorted(set(days))
+        if is_rising and type(grace) is int and grace >= 0:
+            return []
+    return [
+        Error(
+            "MULTIPAY['PLANS'] has an unknown key or an unusable value.",
+            hint="Write {'RETRY_DAYS': [1, 3, 5, 7], 'GRACE_DAYS': 7}: whole days, "
+            "rising; or leave it out.",
+            id="multipay.E014",
+        )
+    ]
+
+
+def _check_work(raw: Mapping[Any, Any]) -> list[CheckMessage]:
+    """E016 to E018: who does the work, how much at once, and what is kept."""
+    found: list[CheckMessage] = []
+    webhooks = raw.get("WEBHOOKS", "inline")
+    has_tasks = find_spec("django.tasks") or find_spec("django_tasks")
+    if webhooks not in ("inline", "task") or (webhooks == "task" and not has_tasks):
+        found.append(
+            Error(
+                f"MULTIPAY['WEBHOOKS'] cannot be {webhooks!r}.",
+                hint="Use 'inline', or 'task' with Django 6.0 or the extra 'tasks'.",
+                id="multipay.E016",
+            )
+        )
+    if not _is_whole(raw.get("CONCURRENCY", 1), least=1):
+        found.append(
+            Error(
+                "MULTIPAY['CONCURRENCY'] must be a whole number, 1 or more.",
+                hint="Each call at once needs a connection to the database.",
+                id="multipay.E017",
+            )
+        )
+    days = raw.get("RETENTION", {})
+    if not isinstance(days, Mapping) or not all(
+        name in RETENTION and (value is None or _is_whole(value, least=1))
+        for name, value in days.items()
+    ):
+        found.append(
+            Error(
+                "MULTIPAY['RETENTION'] must be a dict of kind to days, or None.",
+                hint=f"The kinds are {', '.join(RETENTION)}.",
+                id="multipay.E018",
+            )
+        )
+    return found
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _check_provider(alias: object) -> list[CheckMessage]:
     if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
         return [
@@ -196,7 +310,7 @@ def _has_proof(provider: Provider) -> bool:
 
 @register(Tags.security, deploy=True)
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """W001 to W005: what must not go live."""
+    """W001 to W008: what must not go live."""
     found: list[CheckMessage] = []
     if check_settings():
         return found  # The errors come first; they are reported by their own check.
@@ -223,6 +337,15 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
                 id="multipay.W003",
             )
         )
+    if conf.endpoints_allow_private:
+        found.append(
+            Warning(
+                "MULTIPAY['ENDPOINTS']['ALLOW_PRIVATE'] is on: who may enter an "
+                "endpoint can make this site call its own network.",
+                hint="Use it for development only.",
+                id="multipay.W006",
+            )
+        )
     for alias, database in conf.databases.items():
         is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
         mode = (database.get("OPTIONS") or {}).get("transaction_mode")
@@ -235,7 +358,23 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
                     id="multipay.W004",
                 )
             )
+        if not is_sqlite and not _waits_within_bounds(database):
+            found.append(
+                Warning(
+                    f"DATABASES[{alias!r}]: nothing bounds the wait for a row that "
+                    "somebody else has locked.",
+                    hint="Set lock_timeout (PostgreSQL) or innodb_lock_wait_timeout "
+                    "(MariaDB) in its OPTIONS, as the page on operations shows.",
+                    id="multipay.W008",
+                )
+            )
     return found
+
+
+def _waits_within_bounds(database: Mapping[str, Any]) -> bool:
+    # By its name: how it is set differs between drivers, and may be done by a server.
+    said = str(database.get("OPTIONS") or "")
+    return "lock_timeout" in said or "lock_wait_timeout" in said
 
 
 def _check_literal_secrets() -> list[CheckMessage]:

@@ -15,8 +15,26 @@ DEFAULTS: Mapping[str, Any] = {
     "SITE_URL": None,
     "ENCRYPTION_KEYS": None,
     "ORDER_URL": "",
+    "CUSTOMER_ID": None,
     "REFUND_APPROVAL_ABOVE": {},
+    "ENDPOINTS": {},
+    "PLANS": {},
+    "WEBHOOKS": "inline",
+    "CONCURRENCY": 16,
+    "RETENTION": {},
 }
+
+RETENTION: Mapping[str, int | None] = {
+    "MESSAGES": 90,
+    "NOTICES": 90,
+    "CHECKOUTS": 30,
+    "BUYERS": None,
+}
+"""Days; what each kind means is said in the documentation of the settings."""
+
+PLAN_DEFAULTS: Mapping[str, Any] = {"RETRY_DAYS": (1, 3, 5, 7), "GRACE_DAYS": 7}
+
+ENDPOINT_DEFAULTS: Mapping[str, Any] = {"ALLOW_PRIVATE": False, "PORTS": (443, 8443)}
 
 
 class Conf:
@@ -48,6 +66,11 @@ class Conf:
         return keys or [settings.SECRET_KEY, *map(str, settings.SECRET_KEY_FALLBACKS)]
 
     @property
+    def customer_id(self) -> Any:
+        """How to find out who sent a request: a callable, its path, or None."""
+        return self._get("CUSTOMER_ID")
+
+    @property
     def order_url(self) -> str:
         """Where staff see an order, with ``{order_id}`` in it; empty: no link."""
         url: str = self._get("ORDER_URL")
@@ -58,6 +81,58 @@ class Conf:
         """Currency code to the amount, in major units, that one person may refund."""
         limits: Mapping[str, Any] = self._get("REFUND_APPROVAL_ABOVE")
         return limits
+
+    @property
+    def webhooks(self) -> str:
+        """Who applies a message: ``inline``, its own request, or ``task``, the engine."""
+        who: str = self._get("WEBHOOKS")
+        return who
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls to one account `reconcile` makes at the same time."""
+        count: int = self._get("CONCURRENCY")
+        return count
+
+    @property
+    def retention(self) -> Mapping[str, int | None]:
+        """Kind of row to the days after which `purge` looks at it; None: never."""
+        days: Mapping[str, int | None] = self._get("RETENTION")
+        return {**RETENTION, **days}
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """Django's ``TASKS``; empty while no engine is chosen."""
+        engines: Mapping[str, Any] = getattr(settings, "TASKS", {})
+        return engines
+
+    @property
+    def plan_retry_days(self) -> Sequence[int]:
+        """Days after the first refusal on which a plan's charge is tried again."""
+        plans: Mapping[str, Any] = self._get("PLANS")
+        days: Sequence[int] = plans.get("RETRY_DAYS", PLAN_DEFAULTS["RETRY_DAYS"])
+        return days
+
+    @property
+    def plan_grace_days(self) -> int:
+        """Days that a buyer has to pay before a plan in arrears is canceled."""
+        plans: Mapping[str, Any] = self._get("PLANS")
+        days: int = plans.get("GRACE_DAYS", PLAN_DEFAULTS["GRACE_DAYS"])
+        return days
+
+    def _endpoint(self, name: str) -> Any:
+        return self._get("ENDPOINTS").get(name, ENDPOINT_DEFAULTS[name])
+
+    @property
+    def endpoints_allow_private(self) -> bool:
+        """Whether events may go to http and to private addresses; for development."""
+        return bool(self._endpoint("ALLOW_PRIVATE"))
+
+    @property
+    def endpoint_ports(self) -> Sequence[int]:
+        """The ports to which events may go."""
+        ports: Sequence[int] = self._endpoint("PORTS")
+        return ports
 
     @property
     def debug(self) -> bool:

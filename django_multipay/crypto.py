@@ -12,9 +12,13 @@ from django_multipay.conf import conf
 from django_multipay.exceptions import MultipayError
 
 
-def _cipher() -> MultiFernet:
+def _ciphers() -> list[Fernet]:
     keys = (hashlib.sha256(key.encode()).digest() for key in conf.encryption_keys)
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
+    return [Fernet(base64.urlsafe_b64encode(key)) for key in keys]
+
+
+def _cipher() -> MultiFernet:
+    return MultiFernet(_ciphers())
 
 
 def encrypt(text: str) -> str:
@@ -27,13 +31,45 @@ def decrypt(ciphertext: str) -> str:
     try:
         return _cipher().decrypt(ciphertext.encode()).decode()
     except InvalidToken:
-        raise MultipayError(
-            "no key in MULTIPAY['ENCRYPTION_KEYS'] opens this value; "
-            "put the retired key back at the end of the list"
-        ) from None
+        raise _unopened() from None
+
+
+def rotate(ciphertext: str) -> str:
+    """Return the same text encrypted under the first key; as `decrypt`."""
+    try:
+        return _cipher().rotate(ciphertext.encode()).decode()
+    except InvalidToken:
+        raise _unopened() from None
+
+
+def _unopened() -> MultipayError:
+    return MultipayError(
+        "no key in MULTIPAY['ENCRYPTION_KEYS'] opens this value; "
+        "put the retired key back at the end of the list"
+    )
 
 
 def keyed_digest(text: str) -> str:
-    """Return a keyed SHA-256 of ``text``: equal values are found, not revealed."""
-    key = conf.encryption_keys[-1].encode()
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    """Return a SHA-256 of ``text`` under the first of ``ENCRYPTION_KEYS``.
+
+    Equal values are found, not revealed. What was written before the keys were
+    rotated is among `keyed_digests`.
+    """
+    return keyed_digests(text)[0]
+
+
+def keyed_digests(text: str) -> list[str]:
+    """Return the keyed digests of ``text`` under every key, the first key's first."""
+    return [
+        hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+        for key in conf.encryption_keys
+    ]
+
+
+def is_current(ciphertext: str) -> bool:
+    """Say whether the first of ``ENCRYPTION_KEYS`` opens ``ciphertext``."""
+    try:
+        _ciphers()[0].decrypt(ciphertext.encode())
+    except InvalidToken:
+        return False
+    return True

@@ -6,10 +6,15 @@ everything that is only said between rooms is a plain ``StrEnum``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
 
 
 class PaymentStatus(TextChoices):
@@ -43,7 +48,15 @@ class TokenStatus(TextChoices):
     """Whether a saved payment method may still be charged."""
 
     ACTIVE = "active", _("active")
+    DEAD = "dead", _("no longer accepted")
     DELETED = "deleted", _("deleted")
+
+
+class Initiator(TextChoices):
+    """Who is present when a payment is made."""
+
+    BUYER = "buyer", _("the buyer")
+    MERCHANT = "merchant", _("the shop, without the buyer")
 
 
 class PlanStatus(TextChoices):
@@ -52,6 +65,7 @@ class PlanStatus(TextChoices):
     PENDING = "pending", _("pending")
     ACTIVE = "active", _("active")
     PAST_DUE = "past_due", _("past due")
+    PAUSED = "paused", _("paused")
     CANCELED = "canceled", _("canceled")
     ENDED = "ended", _("ended")
 
@@ -100,6 +114,7 @@ class Source(TextChoices):
     SYNC = "sync", _("inquiry at the provider")
     OPERATION = "operation", _("answer to our call")
     STAFF = "staff", _("staff")
+    SITE = "site", _("this site")
 
 
 class OperationKind(TextChoices):
@@ -151,6 +166,7 @@ class ReviewReason(TextChoices):
     CONTRADICTION = "contradiction", _("the provider reported success and failure")
     RISK_REVIEW = "risk_review", _("the provider's risk check wants a decision")
     CHARGEBACK = "chargeback", _("the buyer's bank took the money back")
+    PAID_TWICE = "paid_twice", _("another attempt of the same order was paid too")
 
 
 class DeclineCode(TextChoices):
@@ -172,6 +188,50 @@ class DeclineCode(TextChoices):
     CONTACT_ISSUER = "contact_issuer", _("Please contact your bank.")
     CANCELED_BY_BUYER = "canceled_by_buyer", _("The payment was canceled.")
     TEMPORARY = "temporary", _("The provider had a problem. Please try again.")
+    NOT_ASKED = "not_asked", _("This way to pay is out of order at the moment.")
+    """Ours, never a provider's: no bank was asked, so nobody refused anything."""
+
+
+_ANOTHER_CARD = _("Please use another card or another way to pay.")
+_CHECK_DATA = _("Please check the number, the date and the code, and try again.")
+
+DECLINE_ADVICE: Mapping[DeclineCode, StrPromise] = {
+    DeclineCode.GENERIC: _(
+        "Please try another card or another way to pay, or ask your bank."
+    ),
+    DeclineCode.INSUFFICIENT_FUNDS: _("Please use another card or another account."),
+    DeclineCode.LIMIT_EXCEEDED: _(
+        "Please use another card, or ask your bank to raise the limit."
+    ),
+    DeclineCode.EXPIRED_CARD: _ANOTHER_CARD,
+    DeclineCode.INCORRECT_DATA: _CHECK_DATA,
+    DeclineCode.INCORRECT_CVC: _CHECK_DATA,
+    DeclineCode.AUTHENTICATION_FAILED: _(
+        "Please try again and confirm the payment in the app of your bank."
+    ),
+    DeclineCode.LOST_OR_STOLEN: _ANOTHER_CARD,
+    DeclineCode.SUSPECTED_FRAUD: _("Please choose another way to pay."),
+    DeclineCode.NOT_SUPPORTED: _ANOTHER_CARD,
+    DeclineCode.CONTACT_ISSUER: _("Your bank can tell you why, or use another card."),
+    DeclineCode.CANCELED_BY_BUYER: _("You can start again whenever you like."),
+    DeclineCode.TEMPORARY: _("If it happens again, please choose another way to pay."),
+    DeclineCode.NOT_ASKED: _("Please choose another way to pay, or try again later."),
+}
+"""What a buyer can do about each reason."""
+
+
+class MethodKind(TextChoices):
+    """What sort of way to pay a method is; each has its own drawing."""
+
+    PAGE = "page", _("All ways to pay")
+    CARD = "card", _("Card")
+    WALLET = "wallet", _("Wallet")
+    QR = "qr", _("Code to scan")
+    BANK_TRANSFER = "bank_transfer", _("Bank transfer")
+    VIRTUAL_ACCOUNT = "virtual_account", _("Deposit to an account")
+    CONVENIENCE_STORE = "convenience_store", _("Convenience store")
+    CRYPTO = "crypto", _("Cryptocurrency")
+    PAY_LATER = "pay_later", _("Pay later")
 
 
 class NoticeState(TextChoices):
@@ -179,6 +239,29 @@ class NoticeState(TextChoices):
 
     WAITING = "waiting", _("waiting")
     DELIVERED = "delivered", _("delivered")
+
+
+class EndpointStatus(TextChoices):
+    """Whether an address of the shop's own systems is told of events."""
+
+    ENABLED = "enabled", _("enabled")
+    DISABLED = "disabled", _("disabled")
+
+
+class EndpointTrouble(TextChoices):
+    """Why an endpoint was disabled."""
+
+    GONE = "gone", _("it answered 410: it wants to hear no more")
+    FAILING = "failing", _("it took nothing for five days")
+    STAFF = "staff", _("by staff")
+
+
+class EndpointDeliveryState(TextChoices):
+    """What became of one event for one endpoint."""
+
+    WAITING = "waiting", _("waiting")
+    DELIVERED = "delivered", _("delivered")
+    FAILED = "failed", _("given up")
 
 
 class BatchKind(TextChoices):
@@ -252,3 +335,53 @@ class WebhookOutcome(StrEnum):
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
     REFUSED = "refused"
+
+
+class KeyRefusal(StrEnum):
+    """Why a request with an idempotency key is not carried out."""
+
+    IN_PROGRESS = "in_progress"
+    OTHER_REQUEST = "other_request"
+
+
+class ProblemCode(StrEnum):
+    """What went wrong with a request to the API; part of its interface."""
+
+    MALFORMED = "malformed"
+    INVALID = "invalid"
+    INVALID_AMOUNT = "invalid_amount"
+    UNKNOWN_FIELD = "unknown_field"
+    READ_ONLY_FIELD = "read_only_field"
+    KEY_MISSING = "key_missing"
+    NOT_AUTHENTICATED = "not_authenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    INVALID_TRANSITION = "invalid_transition"
+    UNSUPPORTED = "unsupported"
+    NOT_CONFIGURED = "not_configured"
+    KEY_IN_PROGRESS = "key_in_progress"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    KEY_REUSED = "key_reused"
+    THROTTLED = "throttled"
+    PROVIDER_REFUSED = "provider_refused"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    SITE_UNAVAILABLE = "site_unavailable"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class Drift(StrEnum):
+    """How the provider's view of a payment differs from ours."""
+
+    AMOUNTS_DIFFER = "amounts_differ"
+    ONLY_OURS = "only_ours"
+    ONLY_THEIRS = "only_theirs"
+
+
+class Severity(StrEnum):
+    """How bad a finding of the doctor is."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    ERROR = "error"

@@ -11,6 +11,7 @@ switch the verification of certificates off.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.client
 import io
@@ -19,8 +20,9 @@ import logging
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,7 +40,8 @@ from django_multipay.exceptions import (
     RequestRejected,
     UnexpectedAnswer,
 )
-from django_multipay.messages import HttpRequest, HttpResponse
+from django_multipay.messages import Health, HttpRequest, HttpResponse
+from django_multipay.signals import account_health_changed
 
 if TYPE_CHECKING:
     # Imported on the first call: starting a site should not cost an HTTP library.
@@ -77,6 +80,12 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+Resolver = Callable[[str, int], Sequence[str]]
+"""Host and port to the IP addresses that may be connected to, in their order.
+
+`ValueError` where none may be.
+"""
+
 
 # One call ---------------------------------------------------------------------------
 
@@ -89,6 +98,7 @@ class _Call:
     deadline: int
     has_secret_path: bool = False
     has_sent: bool = False
+    resolve: Resolver | None = None
 
     @property
     def time_left(self) -> timedelta:
@@ -156,6 +166,7 @@ def _pool_classes() -> Mapping[str, Any]:
     """Return connection pools whose connections report to the running call."""
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.util.connection import create_connection
 
     # The library logs every path, for whoever turns its logger on.
     logging.getLogger("urllib3.connectionpool").addFilter(_has_no_secret_path)
@@ -171,6 +182,24 @@ def _pool_classes() -> Mapping[str, Any]:
                 microseconds=(time.monotonic_ns() - self._last_used) // 1000
             )
             return super().is_connected and idle < _current_call.get().limits.idle
+
+        def _new_conn(self) -> socket.socket:
+            call = _current_call.get()
+            if call.resolve is None:
+                return super()._new_conn()
+            # Connects to what was looked at: a second look-up of the name could bring
+            # another address. TLS still asks for the name.
+            problem = OSError("the host has no address")
+            for address in call.resolve(self._dns_host, self.port):
+                try:
+                    return create_connection(
+                        (address, self.port),
+                        call.timeout(call.limits.connect),
+                        socket_options=self.socket_options,
+                    )
+                except OSError as error:
+                    problem = error
+            raise problem
 
         def send(self, data: Any) -> None:
             if self.sock is None:
@@ -192,6 +221,108 @@ def _pool_classes() -> Mapping[str, Any]:
     return {"http": Pool, "https": TLSPool}
 
 
+# Leaving a provider alone that does not answer ----------------------------------------
+
+MOST_FAILURES = 10
+"""Failures in a row after which an account is left alone for a while."""
+
+PAUSES = tuple(timedelta(seconds=seconds) for seconds in (15, 30, 60, 120))
+"""For how long, after each attempt that fails again; the last one repeats."""
+
+
+class Breaker:
+    """Stops the calls of one account after many failures; one at a time tries again.
+
+    A call that is stopped is not sent, so it is `ProviderUnavailable`, whatever it is:
+    what is unknown stays unknown. Every news is sent as `account_health_changed`.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.health = Health()
+        self._lock = threading.Lock()
+        self._pauses = 0
+        self._until_ns = 0
+        self._trying_until_ns = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a call would be stopped now."""
+        return bool(self._pauses) and time.monotonic_ns() < max(
+            self._until_ns, self._trying_until_ns
+        )
+
+    def enter(self, request: HttpRequest, limits: Limits) -> None:
+        """Let a call pass, or raise `ProviderUnavailable`: nothing was sent."""
+        with self._lock:
+            if not self.is_paused:
+                if self._pauses:
+                    # The others wait for what this one finds out.
+                    self._trying_until_ns = time.monotonic_ns() + _ns(limits.total)
+                return
+            left = max(self._until_ns, self._trying_until_ns) - time.monotonic_ns()
+        raise ProviderUnavailable(
+            f"left alone after {self.health.failures} failures in a row, nothing was "
+            "sent",
+            self.alias,
+            request.operation,
+            retry_after=max(1, -(-left // 10**9)),
+        )
+
+    def note(self, failure: str, *, is_refused: bool = False) -> None:
+        """Take down how a call went: the class of its error, or "" for an answer."""
+        now = datetime.now(UTC)
+        with self._lock:
+            before = self.health
+            if not failure:
+                self._pauses = self._until_ns = self._trying_until_ns = 0
+                self.health = Health(
+                    succeeded_at=now, failed_at=before.failed_at, failure=before.failure
+                )
+            else:
+                self.health = dataclasses.replace(
+                    before,
+                    failures=before.failures + 1,
+                    failure=failure,
+                    is_refused=before.is_refused or is_refused,
+                    failed_at=now,
+                    paused_until=self._pause(before.failures + 1, now),
+                )
+            after = self.health
+        is_news = (
+            after.paused_until != before.paused_until
+            or after.is_refused != before.is_refused
+        )
+        if is_news:
+            logger.log(
+                logging.ERROR if failure else logging.INFO,
+                "%s: %s",
+                self.alias,
+                f"{after.failures} failures in a row, the last one {failure}"
+                if failure
+                else "answers again",
+            )
+            account_health_changed.send_robust(
+                sender=Breaker, provider=self.alias, health=after
+            )
+
+    def _pause(self, failures: int, now: datetime) -> datetime | None:
+        if failures < MOST_FAILURES:
+            return None
+        if time.monotonic_ns() < self._until_ns:
+            # A call that was under way when the pause began.
+            return self.health.paused_until
+        pause = PAUSES[min(self._pauses, len(PAUSES) - 1)]
+        self._pauses += 1
+        self._until_ns = time.monotonic_ns() + _ns(pause)
+        self._trying_until_ns = 0
+        return now + pause
+
+
+def _ns(period: timedelta) -> int:
+    return period // timedelta(microseconds=1) * 1000
+
+
 # The client -------------------------------------------------------------------------
 
 
@@ -200,12 +331,21 @@ class HttpClient:
 
     ``alias`` names the account in errors and logs. ``session_token`` is a log-in that
     a provider class may keep here: like the connections it is shared, may be lost at
-    any time and is then made again.
+    any time and is then made again. ``resolve`` decides which addresses of a host may
+    be connected to; without it, all. A ``breaker`` stops calls after many failures.
     """
 
-    def __init__(self, alias: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        alias: str,
+        limits: Limits = DEFAULT_LIMITS,
+        resolve: Resolver | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.alias = alias
         self.limits = limits
+        self.resolve = resolve
+        self.breaker = breaker
         self.session_token = ""
         self._adapters: dict[int, HTTPAdapter] = {}
 
@@ -217,13 +357,17 @@ class HttpClient:
         encoding we did not offer. `RequestRejected`: it cannot be written as HTTP.
         """
         prepared = self._prepare(request)
+        if self.breaker is not None:
+            self.breaker.enter(request, self.limits)
         started = time.monotonic_ns()
         result: object = "interrupted"
         try:
             response = self._send(request, prepared)
             result = response.status
+            self._note(response.status)
         except ProviderError as error:
             result = type(error).__name__
+            self._note(error.http_status, result)
             raise
         finally:
             parts = urlsplit(prepared.url or "")
@@ -240,6 +384,16 @@ class HttpClient:
         if response.status // 100 not in {2, 4, 5}:
             raise error_for_status(request, response, self.alias)
         return response
+
+    def _note(self, status: int, failure: str = "") -> None:
+        if self.breaker is None:
+            return
+        is_refused = status in {401, 403}
+        if is_refused:
+            failure = CredentialsRejected.__name__
+        elif status // 100 == 5:
+            failure = f"HTTP {status}"
+        self.breaker.note(failure, is_refused=is_refused)
 
     def close(self) -> None:
         """Close this process's idle connections; the next call opens new ones."""
@@ -261,7 +415,9 @@ class HttpClient:
                     # A compressed answer could unpack to any size.
                     "Accept-Encoding": "identity",
                 },
-                data=_dump_json(request.json) if is_json else request.form,
+                data=_dump_json(request.json)
+                if is_json
+                else request.form or request.body,
             ).prepare()
             "".join(prepared.headers.values()).encode("latin-1")
         except ValueError:
@@ -295,6 +451,7 @@ class HttpClient:
             self.limits,
             deadline=time.monotonic_ns() + total,
             has_secret_path=request.has_secret_path,
+            resolve=self.resolve,
         )
         has_retried = False
         while True:

@@ -16,6 +16,7 @@ from moneyed import Money
 from django_multipay.enums import (
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     PlanStatus,
     RefundStatus,
@@ -153,6 +154,31 @@ def load_action(data: Mapping[str, Any]) -> NextAction:
         values["requires"] = tuple(values["requires"])
     action: NextAction = _ACTIONS[data["type"]](**values)
     return action
+
+
+# Ways to pay -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to pay at a provider.
+
+    ``code`` is what a payment names as its ``method``; "" is the provider's own page,
+    where the buyer chooses. ``name`` is a name of its own, such as "KakaoPay", or ""
+    where the ``kind`` says enough. Empty ``currencies``: all that the provider takes;
+    empty ``countries`` (ISO 3166-1 alpha-2, of the buyer): everywhere.
+    """
+
+    code: str
+    kind: MethodKind
+    name: str = ""
+    currencies: frozenset[str] = frozenset()
+    countries: frozenset[str] = frozenset()
+
+    def suits(self, currency: str, country: str) -> bool:
+        """Say whether a buyer in ``country`` ("" unknown) pays ``currency`` so."""
+        is_here = not (self.countries and country) or country.upper() in self.countries
+        return is_here and (not self.currencies or currency in self.currencies)
 
 
 # Requests to a provider ------------------------------------------------------------
@@ -432,7 +458,8 @@ class ProviderEvent:
     ``provider_reference``; status *pending* claims nothing. ``refund`` and ``dispute``
     are about that payment. ``must_fetch``: the provider's own documents say that the
     inquiry, not the message, is the proof that money moved. ``is_renewal``: a later
-    charge of the plan in ``snapshot.plan``, so another payment than the one named.
+    charge of the plan in ``snapshot.plan``, so another payment than the one named;
+    ``due_on`` is the first day of its period, where the message says so.
     """
 
     snapshot: PaymentSnapshot
@@ -441,6 +468,7 @@ class ProviderEvent:
     dispute: DisputeSnapshot | None = None
     must_fetch: bool = False
     is_renewal: bool = False
+    due_on: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,8 +490,8 @@ class HttpRequest:
 
     ``is_read`` says that the call changes nothing there, so that a lost answer means
     "nothing happened". ``json`` is sent as a JSON body (also with a GET), ``form`` as
-    a form. ``operation`` names the call in errors and logs. ``has_secret_path``: the
-    path holds a token, so it is not logged.
+    a form, ``body`` as it is. ``operation`` names the call in errors and logs.
+    ``has_secret_path``: the path holds a token, so it is not logged.
     """
 
     operation: str
@@ -472,6 +500,7 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     is_read: bool = False
     has_secret_path: bool = False
 
@@ -483,3 +512,20 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What this process last saw of an account.
+
+    ``failures`` counts those in a row: no answer, a 5xx, credentials refused.
+    ``failure`` is the class of the last error, ``is_refused`` says that the account
+    does not accept our credentials. Until ``paused_until`` nothing is sent.
+    """
+
+    failures: int = 0
+    failure: str = ""
+    is_refused: bool = False
+    paused_until: datetime | None = None
+    succeeded_at: datetime | None = None
+    failed_at: datetime | None = None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from babel import UnknownLocaleError
+from babel.numbers import format_decimal
 from django.utils.translation import get_language, to_locale
 from moneyed import CURRENCIES, Currency, Money
 from moneyed.l10n import format_money
@@ -103,12 +104,17 @@ def display(money: Money, locale: str = "") -> str:
     ``locale`` is the active language's unless given; one that Babel does not know is
     read as American English.
     """
-    if money.currency.code in CRYPTO_EXPONENTS:
-        whole, _, decimals = f"{money.amount:f}".partition(".")
-        shown = decimals.rstrip("0").ljust(2, "0")
-        return f"{whole}.{shown} {money.currency.code}"
     wanted = locale or to_locale(get_language() or "en-us")
     try:
-        return format_money(money, locale=wanted)
+        return _written(money, wanted)
     except UnknownLocaleError:
-        return format_money(money, locale="en_US")
+        return _written(money, "en_US")
+
+
+def _written(money: Money, locale: str) -> str:
+    code = money.currency.code
+    if code in CRYPTO_EXPONENTS:
+        # No locale has a pattern for them; two decimals at least, as money has.
+        number = format_decimal(money.amount, format="#,##0.00####", locale=locale)
+        return f"{number} {code}"
+    return format_money(money, locale=locale)

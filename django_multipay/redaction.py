@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,12 @@ SENSITIVE_NAMES = re.compile(
     re.IGNORECASE,
 )
 """Names of fields whose values are secret, card data or personal data."""
+
+_SECURITY_CODES = re.compile(
+    r"^(card_?)?(cv[vcn]2?|cav2?|csc|security_?code|verification_?(code|value))$",
+    re.IGNORECASE,
+)
+"""Names of what may not be stored by anybody, for whatever purpose."""
 
 _DIGIT_GROUPS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?:[ -]{1,3}[0-9]+)*(?![0-9A-Za-z])")
 _CARD = re.compile(r"[3-9][0-9]{12,18}|2[2-7][0-9]{14}")
@@ -61,9 +68,15 @@ def _mask_groups(match: re.Match[str]) -> str:
 
 
 def scrub(value: Any) -> Any:
-    """Return a copy of JSON-like ``value`` fit to store: no card number, no NUL."""
+    """Return a copy of JSON-like ``value`` fit to store.
+
+    No card number, nothing that is named as a security code, no NUL.
+    """
     if isinstance(value, Mapping):
-        return {scrub(key): scrub(item) for key, item in value.items()}
+        return {
+            scrub(key): MASK if _SECURITY_CODES.search(str(key)) else scrub(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [scrub(item) for item in value]
     return storable(value, len(value)) if isinstance(value, str) else _masked(value)
@@ -103,3 +116,21 @@ def storable(text: str, limit: int) -> str:
     clean = text.replace("\x00", "\ufffd")
     clean = clean.encode("utf-8", "replace").decode("utf-8")
     return mask_card_numbers(clean)[:limit]
+
+
+def frames_of(error: BaseException) -> str:
+    """Return what ``error`` is and where it came up, without any value.
+
+    Its message may quote what could not be read, and an error report shows what the
+    frames held: an answer, a message, an account. This text is for the log instead.
+    """
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__name__}, without its message\n{frames}"
+
+
+def without_frames(error: BaseException) -> None:
+    """Take the frames off ``error`` and off what led to it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__

@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from django_multipay.conf import conf
 from django_multipay.exceptions import ProviderConfigurationError
+from django_multipay.messages import Method
 from django_multipay.providers.base import Provider
 
 
@@ -58,17 +59,41 @@ def build(alias: str) -> Provider:
     account = conf.providers[alias]
     if not isinstance(account, Mapping):
         raise ProviderConfigurationError(f"{where} must be a dict with 'BACKEND'")
-    if unknown := sorted(set(account) - {"BACKEND", "OPTIONS"}, key=str):
+    if unknown := sorted(set(account) - {"BACKEND", "OPTIONS", "METHODS"}, key=str):
         raise ProviderConfigurationError(
-            f"{where}[{unknown[0]!r}] is unknown; use 'BACKEND' and 'OPTIONS'"
+            f"{where}[{unknown[0]!r}] is unknown; use 'BACKEND', 'OPTIONS' and "
+            "'METHODS'"
         )
     provider_class = _import_backend(where, account.get("BACKEND"))
     options = account.get("OPTIONS", {})
     if not isinstance(options, Mapping):
         raise ProviderConfigurationError(f"{where}['OPTIONS'] must be a dict")
-    return provider_class(
+    provider = provider_class(
         alias, provider_class.options_class.from_mapping(options, alias=alias)
     )
+    provider.offered = _offered(where, provider, account.get("METHODS", [""]))
+    return provider
+
+
+def _offered(where: str, provider: Provider, codes: object) -> tuple[Method, ...]:
+    """Return the methods that the account's settings name, in their order."""
+    known = sorted(method.code for method in provider.methods if method.code)
+    if not isinstance(codes, (list, tuple)) or not codes:
+        raise ProviderConfigurationError(
+            f"{where}['METHODS'] must be a list of methods, the first shown first; use "
+            f"'' (the provider's own page){''.join(f', {code!r}' for code in known)}"
+        )
+    offered = []
+    for code in codes:
+        try:
+            offered.append(provider.method(code))
+        except (KeyError, TypeError):
+            raise ProviderConfigurationError(
+                f"{where}['METHODS'] names {code!r}, which {provider.display_name} does "
+                f"not have; use '' (its own page)"
+                f"{''.join(f', {name!r}' for name in known)}"
+            ) from None
+    return tuple(dict.fromkeys(offered))
 
 
 def _import_backend(where: str, path: object) -> type[Provider]:

@@ -1,8 +1,9 @@
 """Signals a shop listens to; all are sent from the outbox, at least once.
 
-Every receiver gets ``payment`` (or ``refund``, ``token``, ``plan``) and
-``notice_id``: a stable UUID string. The same notice may arrive twice, with the same
-id; a receiver that raises is called again later and undoes nothing.
+Every receiver gets ``payment``, ``transaction``, ``refund``, ``token`` and ``plan``
+(None where the news is not about one) and ``notice_id``: a stable UUID string. The
+same notice may arrive twice, with the same id; a receiver that raises is called again
+later and undoes nothing.
 """
 
 from __future__ import annotations
@@ -28,5 +29,11 @@ payment_status_changed = NoticeSignal()
 payment_needs_review = NoticeSignal()
 refund_status_changed = NoticeSignal()
 token_created = NoticeSignal()
+token_status_changed = NoticeSignal()
+token_expiring = NoticeSignal()
 plan_status_changed = NoticeSignal()
 plan_charged = NoticeSignal()
+
+account_health_changed = Signal()
+"""Not of the outbox: this process saw ``provider`` (an alias) fail too often, refuse
+our credentials, or answer again; ``health`` is what it saw. Made for alarms."""

@@ -14,27 +14,24 @@ from datetime import datetime
 
 from django_multipay.enums import (
     PaymentStatus,
+    PlanStatus,
     ReviewReason,
     TransactionKind,
 )
 
 Kind = TransactionKind
 
-FINAL_STATUSES = frozenset(
-    {
-        PaymentStatus.PAID,
-        PaymentStatus.PARTIALLY_REFUNDED,
-        PaymentStatus.REFUNDED,
-        PaymentStatus.FAILED,
-        PaymentStatus.CANCELED,
-        PaymentStatus.EXPIRED,
-    }
+PAID_STATUSES = frozenset(
+    {PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED, PaymentStatus.REFUNDED}
 )
-"""Nothing more is expected by itself; late proof of money still counts."""
+"""The money was taken; that some of it went back does not undo it."""
 
 UNSUCCESSFUL_STATUSES = frozenset(
     {PaymentStatus.FAILED, PaymentStatus.CANCELED, PaymentStatus.EXPIRED}
 )
+
+FINAL_STATUSES = PAID_STATUSES | UNSUCCESSFUL_STATUSES
+"""Nothing more is expected by itself; late proof of money still counts."""
 
 WAITING_STATUSES = frozenset(
     {
@@ -44,6 +41,9 @@ WAITING_STATUSES = frozenset(
     }
 )
 """The provider may still change its mind; asking again makes sense."""
+
+ENDED_PLAN_STATUSES = frozenset({PlanStatus.CANCELED, PlanStatus.ENDED})
+"""Nothing is charged any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,14 @@ def _open_questions(
         if reference not in released:
             reason = ReviewReason(reason_text)
             questions[reason] = questions.get(reason, frozenset()) | {reference}
-    holds = {fact.provider_reference for fact in facts if fact.kind is Kind.REVIEW_HOLD}
+    holds: dict[ReviewReason, set[str]] = {}
+    for fact in facts:
+        if fact.kind is Kind.REVIEW_HOLD and fact.provider_reference not in released:
+            # Held by us because the order was paid before, or by the provider.
+            is_ours = fact.reason == ReviewReason.PAID_TWICE
+            reason = ReviewReason.PAID_TWICE if is_ours else ReviewReason.RISK_REVIEW
+            holds.setdefault(reason, set()).add(fact.provider_reference)
     if is_held:
-        questions[ReviewReason.RISK_REVIEW] = frozenset(holds - released)
+        for reason in sorted(holds):
+            questions[reason] = frozenset(holds[reason])
     return questions

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.dispatch import receiver
+
+from django_multipay.enums import Verdict
 from django_multipay.flows.batches import run_batch
-from django_multipay.models import Batch
+from django_multipay.flows.endpoints import deliver_endpoints, deliveries_written
+from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.plans import charge_due_plans
+from django_multipay.flows.reconcile import reconcile
+from django_multipay.flows.webhooks import replay_delivery
+from django_multipay.models import Batch, WebhookDelivery
 
 try:
     from django.tasks import task
@@ -33,3 +41,51 @@ def carry_out_batch(batch_uuid: str) -> int:
     if left and not isinstance(carry_out_batch.get_backend(), ImmediateBackend):
         carry_out_batch.enqueue(batch_uuid)
     return left
+
+
+@task()
+def charge_due() -> dict[str, int]:
+    """Charge the plans that are due; return how many were, and how many errors met."""
+    report = charge_due_plans()
+    return {"charged": report.charged, "errors": report.errors}
+
+
+@task()
+def apply_delivery(delivery_uuid: str) -> str:
+    """Apply a message that waits in the inbox; return what became of it."""
+    delivery = WebhookDelivery.objects.get(uuid=delivery_uuid)
+    if delivery.verdict != Verdict.STORED:
+        return delivery.verdict
+    return str(replay_delivery(delivery))
+
+
+@task()
+def deliver() -> int:
+    """Send the notices that are due; return how many every receiver accepted."""
+    return deliver_notices()
+
+
+@task()
+def reconcile_now() -> dict[str, int]:
+    """Finish what was left open, for a turn; return what was done, by its kind.
+
+    For a scheduler that knows tasks; cron calls the command of the same work.
+    """
+    report = reconcile(budget=TURN)
+    return {**report.loops, "errors": report.errors}
+
+
+@task()
+def send_events() -> int:
+    """Send what waits for the endpoints, for a turn; return how many were taken.
+
+    What is left, and what must be tried again later, is found by `reconcile`.
+    """
+    return deliver_endpoints(budget=TURN)
+
+
+@receiver(deliveries_written)
+def wake_up(**details: object) -> None:
+    """Let the engine send events at once; nobody's request waits for an endpoint."""
+    if not isinstance(send_events.get_backend(), ImmediateBackend):
+        send_events.enqueue()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from django.dispatch import Signal
 
 from django_multipay import ledger, signals
+from django_multipay.flows.endpoints import tell_endpoints
+from django_multipay.ledger import plans
 from django_multipay.models import Notice, Payment
 
 logger = logging.getLogger("django_multipay.flows")
@@ -16,14 +19,46 @@ def deliver_notices(limit: int = 100) -> int:
     """Send due notices as signals; return how many every receiver accepted.
 
     A receiver that raises keeps its notice due: it comes again later, with the same
-    ``notice_id``, to all receivers. Nothing that was recorded is undone.
+    ``notice_id``, to all receivers. Nothing that was recorded is undone. What the
+    endpoints hear of is written down first, once, whatever the receivers do.
     """
     delivered = 0
-    for notice in ledger.claim_notices(limit):
-        error = _send(notice)
+    notices = ledger.claim_notices(limit)
+    astray = _follow_plans(notices)
+    # Before the receivers, so that none of them can keep it from the endpoints.
+    untold = tell_endpoints(notices)
+    for notice in notices:
+        problems = [astray.get(notice.pk), _send(notice), untold.get(notice.pk)]
+        error = "; ".join(filter(None, problems))
         ledger.conclude_notice(notice, error)
         delivered += not error
+    if any(map(_is_of_a_plan, notices)):
+        # What their plans made of it.
+        delivered += deliver_notices(limit)
     return delivered
+
+
+def _is_of_a_plan(notice: Notice) -> bool:
+    """Say whether it is news of a payment that a plan must follow."""
+    payment = notice.payment
+    return payment is not None and payment.plan_id is not None and not notice.plan_id
+
+
+def _follow_plans(notices: Sequence[Notice]) -> dict[int, str]:
+    """Let the plans of what the notices are about follow; return what went wrong.
+
+    Whoever wrote the facts does it, too; but they may have died before.
+    """
+    problems = {}
+    for notice in filter(_is_of_a_plan, notices):
+        assert notice.payment is not None  # noqa: S101  (just asked)
+        assert notice.payment.plan_id is not None  # noqa: S101
+        try:
+            plans.follow(notice.payment.plan_id)
+        except Exception as error:
+            logger.exception("plan %s did not follow", notice.payment.plan_id)
+            problems[notice.pk] = f"plan: {type(error).__name__}"
+    return problems
 
 
 def _send(notice: Notice) -> str:
@@ -36,6 +71,8 @@ def _send(notice: Notice) -> str:
             payment=notice.payment,
             transaction=notice.transaction,
             refund=notice.refund,
+            token=notice.token,
+            plan=notice.plan,
             notice_id=str(notice.uuid),
         )
         for receiver, answer in results:

@@ -43,7 +43,9 @@ from django_multipay.flows.guards import (
     wait_of,
 )
 from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.plans import resume_plan_call
 from django_multipay.flows.sync import sync_payment
+from django_multipay.flows.tokens import carry_out_charge, carry_out_deletion
 from django_multipay.ledger import Intent
 from django_multipay.messages import (
     BankAccount,
@@ -67,6 +69,7 @@ CAPABILITIES: Mapping[OperationKind, Capability] = {
     OperationKind.VOID: Capability.VOID,
     OperationKind.REFUND: Capability.REFUND,
     OperationKind.SETTLE: Capability.SETTLE,
+    OperationKind.CHARGE: Capability.TOKENS,
 }
 """What each kind of call needs of its provider."""
 
@@ -287,6 +290,14 @@ def resume_operation(operation: Operation) -> OperationState:
     refuse_open_transaction("resume_operation")
     ledger.expire_lease(operation)
     operation.refresh_from_db()
+    if operation.kind == OperationKind.DELETE_TOKEN:
+        carry_out_deletion(operation)
+        operation.refresh_from_db()
+        return OperationState(operation.state)
+    if operation.kind in {OperationKind.CHANGE_PLAN, OperationKind.CANCEL_PLAN}:
+        resume_plan_call(operation)
+        operation.refresh_from_db()
+        return OperationState(operation.state)
     state = OperationState(operation.state)
     if state == OperationState.UNKNOWN:
         _ask_about(operation)
@@ -298,22 +309,6 @@ def resume_operation(operation: Operation) -> OperationState:
         _carry_out(operation)
         operation.refresh_from_db()
     return OperationState(operation.state)
-
-
-def resume_if_due(operation: Operation) -> bool:
-    """Resume ``operation`` if it is due; say whether anything was tried."""
-    if not ledger.claim_retry(operation):
-        return False
-    resume_operation(operation)
-    return True
-
-
-def sync_refund_if_due(refund: Refund) -> bool:
-    """Ask about ``refund`` if an inquiry is due; say whether the provider was asked."""
-    if not ledger.claim_refund_sync(refund):
-        return False
-    sync_refund(refund)
-    return True
 
 
 def check_payment(payment: Payment) -> None:
@@ -428,6 +423,9 @@ def _is_repeatable(operation: Operation) -> bool:
 
 def _carry_out(operation: Operation) -> None:
     """Send one operation and conclude it; nothing if another worker has it."""
+    if operation.kind == OperationKind.CHARGE:
+        carry_out_charge(operation)
+        return
     payment = operation.payment
     assert payment is not None  # noqa: S101  (operations on money name their payment)
     # Before the claim: what is proven from now on may be this very call.

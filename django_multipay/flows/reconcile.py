@@ -1,29 +1,169 @@
-"""Healing: whatever a crash or a lost message left open is found and finished."""
+"""Healing: whatever a crash or a lost message left open is found and finished.
+
+Small loops, each over one kind of row, and each row by itself: it is taken first, so
+that many workers share the rows, then worked on outside of any transaction. A worker
+that dies in between loses nothing: what it took falls due again.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+from django.db import connection, connections
+from django.db.models import Count, F, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from django_multipay import ledger
+from django_multipay.conf import conf
 from django_multipay.enums import Verdict
-from django_multipay.exceptions import MultipayError
+from django_multipay.exceptions import MultipayError, ProviderConfigurationError
+from django_multipay.flows.endpoints import deliver_endpoints
+from django_multipay.flows.guards import refuse_open_transaction
+from django_multipay.flows.health import record_health
+from django_multipay.flows.idempotency import forget_expired_requests
 from django_multipay.flows.notices import deliver_notices
-from django_multipay.flows.operations import resume_if_due, sync_refund_if_due
-from django_multipay.flows.sync import sync_if_due
+from django_multipay.flows.operations import resume_operation, sync_refund
+from django_multipay.flows.sync import sync_claimed
+from django_multipay.flows.tokens import expiring_tokens, tell_of_expiring_tokens
 from django_multipay.flows.webhooks import replay_delivery
-from django_multipay.models import Operation, Payment, Refund, WebhookDelivery
+from django_multipay.ledger import claims
+from django_multipay.ledger.endpoints import due_endpoint_deliveries
+from django_multipay.ledger.idempotency import expired_keys
+from django_multipay.messages import Health
+from django_multipay.models import Operation, Refund, WebhookDelivery
+from django_multipay.registry import registry
 
 logger = logging.getLogger("django_multipay.flows")
+
+MOST_PROBLEMS = 20
+"""How many problems a report spells out; it counts them all."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many rows were worked on, and how many were due at the start."""
+
+
+# What there is to do --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """Rows of accounts: which are due, how one is taken, how one is worked on."""
+
+    name: str
+    due: Callable[[], QuerySet[Any]]
+    """The rows to work on now, by columns of their own."""
+    moment: str
+    """The column by which they are due; the oldest come first."""
+    postponed: Callable[[], Mapping[str, Any]]
+    """The values that make a row the taker's; it falls due again by itself."""
+    work: Callable[[Any], bool]
+    """Does what is to be done; says whether it counts. May raise: the row only."""
+    accounts: Sequence[str] = ("payment__provider",)
+    """Where the alias stands; the first that is there."""
+    born: str = "created_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chore:
+    """Work that is of no account: one function that takes its rows itself."""
+
+    name: str
+    due: Callable[[], QuerySet[Any]]
+    run: Callable[[int], int]
+    """Works on at most so many rows, and returns how many it finished."""
+
+
+def _replay(delivery: WebhookDelivery) -> bool:
+    return replay_delivery(delivery) is not Verdict.STORED
+
+
+def _match(delivery: WebhookDelivery) -> bool:
+    return replay_delivery(delivery) is not Verdict.HELD
+
+
+def _resume(operation: Operation) -> bool:
+    resume_operation(operation)
+    return True
+
+
+def _trace(refund: Refund) -> bool:
+    sync_refund(refund)
+    return True
+
+
+LOOPS: tuple[Loop, ...] = (
+    Loop(
+        name="deliveries",
+        due=ledger.due_deliveries,
+        moment="retry_at",
+        postponed=ledger.postponed_delivery,
+        work=_replay,
+        accounts=("provider",),
+        born="received_at",
+    ),
+    Loop(
+        name="strays",
+        due=ledger.due_strays,
+        moment="rematch_at",
+        postponed=ledger.postponed_stray,
+        work=_match,
+        accounts=("provider",),
+        born="received_at",
+    ),
+    Loop(
+        name="payments",
+        due=ledger.due_payments,
+        moment="sync_at",
+        postponed=ledger.postponed_sync,
+        work=sync_claimed,
+        accounts=("provider",),
+    ),
+    Loop(
+        name="operations",
+        due=ledger.due_operations,
+        moment="retry_at",
+        postponed=ledger.postponed_operation,
+        work=_resume,
+        accounts=("payment__provider", "token__provider", "plan__provider"),
+    ),
+    Loop(
+        name="refunds",
+        due=ledger.due_refunds,
+        moment="sync_at",
+        postponed=ledger.postponed_sync,
+        work=_trace,
+    ),
+)
+"""In the order in which they make each other unnecessary."""
+
+CHORES: tuple[Chore, ...] = (
+    Chore(name="expiring", due=expiring_tokens, run=tell_of_expiring_tokens),
+    Chore(name="notices", due=ledger.due_notices, run=deliver_notices),
+    Chore(name="endpoints", due=due_endpoint_deliveries, run=deliver_endpoints),
+    Chore(name="answers", due=expired_keys, run=forget_expired_requests),
+)
+
+
+# What was done --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one run of `reconcile` found; with ``dry_run``, what it would do."""
+    """What one run of `reconcile` did; with ``dry_run``, what it would do.
+
+    ``loops`` has the same for every kind of work by its name. ``errors`` counts rows
+    that raised, ``problems`` spells the first of them out. ``paused`` are accounts
+    that are left alone because they did not answer.
+    """
 
     deliveries: int = 0
     payments: int = 0
@@ -31,6 +171,11 @@ class Report:
     refunds: int = 0
     notices: int = 0
     errors: int = 0
+    loops: Mapping[str, int] = field(default_factory=dict, compare=False)
+    problems: Sequence[str] = field(default=(), compare=False)
+    paused: Sequence[str] = field(default=(), compare=False)
+    is_complete: bool = True
+    """False: the budget was used up, or an account is paused, before all was done."""
 
 
 def reconcile(
@@ -38,86 +183,292 @@ def reconcile(
     older_than: timedelta | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    *,
+    budget: timedelta | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Apply stored messages, ask about open payments, carry on what was interrupted.
 
     ``providers`` are aliases (None: all), ``older_than`` leaves out younger rows,
-    ``limit`` bounds each kind of row (default 500). Never starts a payment. Safe
-    to run many times at once: every row is claimed before it is worked on.
+    ``limit`` bounds each kind of row (None: all that are due now), ``budget`` is the
+    time after which no further row is begun. Never starts a payment or a refund. Safe
+    to run many times at once: every row is taken before it is worked on. At most
+    ``MULTIPAY["CONCURRENCY"]`` rows of an account are worked on at once, each in a
+    thread with its own connection to the database.
+
+    `RuntimeError` inside a transaction.
     """
-    bound = 500 if limit is None else limit
-    deliveries = WebhookDelivery.objects.filter(
-        verdict=Verdict.STORED, retry_at__lte=ledger.DatabaseNow()
-    )
-    payments = Payment.objects.filter(sync_at__lte=ledger.DatabaseNow())
-    operations = ledger.due_operations()
-    refunds = Refund.objects.filter(sync_at__lte=ledger.DatabaseNow())
-    if providers is not None:
-        deliveries = deliveries.filter(provider__in=providers)
-        payments = payments.filter(provider__in=providers)
-        operations = operations.filter(payment__provider__in=providers)
-        refunds = refunds.filter(payment__provider__in=providers)
-    if older_than is not None:
-        moment = timezone.now() - older_than
-        deliveries = deliveries.filter(received_at__lte=moment)
-        payments = payments.filter(created_at__lte=moment)
-        operations = operations.filter(created_at__lte=moment)
-        refunds = refunds.filter(created_at__lte=moment)
-    # Only the keys: a row that cannot be read must not hide the others.
-    stored = list(
-        deliveries.order_by("retry_at", "id").values_list("pk", flat=True)[:bound]
-    )
-    due = list(payments.order_by("sync_at").values_list("pk", flat=True)[:bound])
-    left_open = list(
-        operations.order_by("retry_at", "id").values_list("pk", flat=True)[:bound]
-    )
-    in_transit = list(refunds.order_by("sync_at").values_list("pk", flat=True)[:bound])
+    refuse_open_transaction("reconcile")
+    run = _Run(providers, older_than, limit, budget, progress)
     if dry_run:
-        return Report(
-            deliveries=len(stored),
-            payments=len(due),
-            operations=len(left_open),
-            refunds=len(in_transit),
-            notices=ledger.due_notices()[:bound].count(),
-            errors=0,
+        return run.report(
+            {loop.name: sum(run.wanted[loop.name].values()) for loop in LOOPS}
+            | {chore.name: _bounded(chore.due(), limit).count() for chore in CHORES}
         )
-    applied = [_tried(_replay, pk) for pk in stored]
-    asked = [_tried(_ask, pk) for pk in due]
-    resumed = [_tried(_resume, pk) for pk in left_open]
-    traced = [_tried(_trace, pk) for pk in in_transit]
-    return Report(
-        deliveries=applied.count(True),
-        payments=asked.count(True),
-        operations=resumed.count(True),
-        refunds=traced.count(True),
-        notices=deliver_notices(bound),
-        errors=[*applied, *asked, *resumed, *traced].count(None),
-    )
+    run.work()
+    return run.report(run.done)
 
 
-def _tried(step: Callable[[int], bool], pk: int) -> bool | None:
-    """Run ``step``; None if it raised: one bad row must not stop the others."""
-    try:
-        return step(pk)
-    except MultipayError as error:
-        logger.warning("%s %s: %s", step.__name__, pk, error)
-    except Exception:
-        logger.exception("%s %s failed", step.__name__, pk)
-    return None
+def _bounded(rows: QuerySet[Any], limit: int | None) -> QuerySet[Any]:
+    return rows if limit is None else rows[:limit]
 
 
-def _replay(delivery_id: int) -> bool:
-    delivery = WebhookDelivery.objects.get(pk=delivery_id)
-    return replay_delivery(delivery) is not Verdict.STORED
+# How it is done -------------------------------------------------------------------
+
+_CHUNK = 32
+"""Rows taken at once: what one account's threads work off well within a lease."""
+
+_PAUSE = 1
+"""Seconds between two looks at the notices while threads are at work."""
 
 
-def _ask(payment_id: int) -> bool:
-    return sync_if_due(Payment.objects.get(pk=payment_id))
+class _Queue:
+    """The due rows of one loop and one account, for all threads of the account.
+
+    Gives at most as many as were due at the start, so that a run comes to an end.
+    """
+
+    def __init__(self, loop: Loop, rows: QuerySet[Any], count: int) -> None:
+        self.loop = loop
+        self._candidates = rows.order_by(loop.moment, "pk")
+        self._left = count
+        self._taken: deque[Any] = deque()
+        self._lock = threading.Lock()
+
+    def next(self) -> Any:
+        """Return a row that is ours, or None when there is no more."""
+        with self._lock:
+            if not self._taken and self._left:
+                self._take()
+            return self._taken.popleft() if self._taken else None
+
+    def _take(self) -> None:
+        due = self.loop.due()
+        keys = claims.take(
+            due,
+            self._candidates,
+            min(self._left, _CHUNK),
+            self.loop.postponed(),
+        )
+        self._left = self._left - len(keys) if keys else 0
+        self._taken.extend(claims.read(due.model, keys))
 
 
-def _resume(operation_id: int) -> bool:
-    return resume_if_due(Operation.objects.get(pk=operation_id))
+class _Run:
+    """One run: what it wants, what it has done, when it must stop."""
 
+    def __init__(
+        self,
+        providers: Sequence[str] | None,
+        older_than: timedelta | None,
+        limit: int | None,
+        budget: timedelta | None,
+        progress: Progress | None,
+    ) -> None:
+        self.limit = limit
+        self.progress = progress
+        self.done: Counter[str] = Counter()
+        self.errors = 0
+        self.problems: list[str] = []
+        self.paused: set[str] = set()
+        self._lock = threading.Lock()
+        self._worked = 0
+        self._is_alone = False
+        self._is_cut = False
+        self._ends = (
+            None if budget is None else timedelta(seconds=time.monotonic()) + budget
+        )
+        self._born_before = older_than and timezone.now() - older_than
+        self._aliases = [
+            alias for alias in registry if providers is None or alias in providers
+        ]
+        self.wanted = {loop.name: self._count(loop) for loop in LOOPS}
 
-def _trace(refund_id: int) -> bool:
-    return sync_refund_if_due(Refund.objects.get(pk=refund_id))
+    # What is wanted
+
+    def _rows(self, loop: Loop) -> QuerySet[Any]:
+        """Return what is due, with the alias as ``account_alias``."""
+        rows: QuerySet[Any] = loop.due().annotate(
+            account_alias=Coalesce(*loop.accounts)
+            if len(loop.accounts) > 1
+            else F(*loop.accounts)
+        )
+        if self._born_before:
+            rows = rows.filter(**{f"{loop.born}__lte": self._born_before})
+        return rows
+
+    def _count(self, loop: Loop) -> dict[str, int]:
+        """Return how many rows of each account are wanted: one query."""
+        if not self._aliases:
+            return {}
+        counts = dict(
+            self._rows(loop)
+            .filter(account_alias__in=self._aliases)
+            .order_by()
+            .values_list("account_alias")
+            .annotate(count=Count("pk"))
+        )
+        if self.limit is not None:
+            # Each account its part, so that a backlog of one does not stop the others.
+            left = self.limit
+            for waiting, alias in enumerate(
+                sorted(counts, key=lambda one: counts[one])
+            ):
+                share = -(-left // (len(counts) - waiting))
+                counts[alias] = min(counts[alias], share)
+                left -= counts[alias]
+        return counts
+
+    @property
+    def _total(self) -> int:
+        return sum(sum(counts.values()) for counts in self.wanted.values())
+
+    def _must_stop(self) -> bool:
+        now = timedelta(seconds=time.monotonic())
+        if self._ends is not None and now >= self._ends:
+            self._is_cut = True
+        return self._is_cut
+
+    # The work
+
+    def work(self) -> None:
+        """Work on every wanted row, then do the chores."""
+        queues = {
+            alias: [
+                _Queue(
+                    loop,
+                    self._rows(loop).filter(account_alias=alias),
+                    self.wanted[loop.name][alias],
+                )
+                for loop in LOOPS
+                if self.wanted[loop.name].get(alias)
+            ]
+            for alias in self._aliases
+        }
+        # In a test's transaction other threads would not see the rows.
+        is_hidden = connection.in_atomic_block
+        self._is_alone = is_hidden or self._total <= 1 or conf.concurrency == 1
+        if self._is_alone:
+            for loop in LOOPS:
+                for alias, waiting in queues.items():
+                    for queue in waiting:
+                        if queue.loop is loop:
+                            self._drain(alias, queue)
+        else:
+            self._work_in_threads(queues)
+        for chore in CHORES:
+            self._do(chore)
+        self._tell()
+        self._write_health(queues)
+
+    def _write_health(self, queues: Mapping[str, Sequence[_Queue]]) -> None:
+        """Write down how the accounts are that were asked: this process knows best."""
+        for alias, waiting in queues.items():
+            health = registry[alias].health if waiting else Health()
+            if health != Health():
+                record_health(alias, health)
+
+    def _work_in_threads(self, queues: Mapping[str, Sequence[_Queue]]) -> None:
+        crew = [
+            (alias, waiting)
+            for alias, waiting in queues.items()
+            for _ in range(
+                min(
+                    conf.concurrency,
+                    sum(self.wanted[queue.loop.name][alias] for queue in waiting),
+                )
+            )
+        ]
+        with ThreadPoolExecutor(len(crew), "multipay-reconcile") as pool:
+            try:
+                at_work = {pool.submit(self._serve, *member) for member in crew}
+                while at_work:
+                    finished, at_work = wait(at_work, timeout=_PAUSE)
+                    for member in finished:
+                        member.result()
+                    if at_work:
+                        for chore in CHORES:
+                            self._do(chore)
+                    self._tell()
+            finally:
+                # Something went wrong here: nobody begins another row.
+                self._is_cut = self._is_cut or bool(at_work)
+
+    def _serve(self, alias: str, queues: Sequence[_Queue]) -> None:
+        """Work on rows of one account until there are none; in a thread of its own."""
+        try:
+            for queue in queues:
+                self._drain(alias, queue)
+        finally:
+            connections.close_all()
+
+    def _drain(self, alias: str, queue: _Queue) -> None:
+        while not self._must_stop():
+            if self._is_paused(alias):
+                self.paused.add(alias)
+                return
+            row = queue.next()
+            if row is None:
+                return
+            is_done = self._tried(queue.loop, row)
+            with self._lock:
+                self._worked += 1
+                self.done[queue.loop.name] += bool(is_done)
+            if self._is_alone:
+                self._tell()
+
+    def _is_paused(self, alias: str) -> bool:
+        try:
+            return registry[alias].is_paused
+        except ProviderConfigurationError:
+            return False  # Each row says so.
+
+    def _tried(self, loop: Loop, row: Any) -> bool:
+        """Work on ``row``; whatever it raises must not stop the others."""
+        try:
+            return loop.work(row)
+        except MultipayError as error:
+            self._note(loop.name, row, str(error))
+            logger.warning("%s %s: %s", loop.name, row.pk, error)
+        except Exception as error:
+            self._note(loop.name, row, type(error).__name__)
+            logger.exception("%s %s failed", loop.name, row.pk)
+        return False
+
+    def _do(self, chore: Chore) -> None:
+        try:
+            while not self._must_stop() and chore.due().exists():
+                left = _CHUNK
+                if self.limit is not None:
+                    left = min(left, self.limit - self.done[chore.name])
+                if left <= 0:
+                    break
+                self.done[chore.name] += chore.run(left)
+        except Exception as error:
+            self._note(chore.name, None, type(error).__name__)
+            logger.exception("%s failed", chore.name)
+
+    def _note(self, name: str, row: Any, problem: str) -> None:
+        with self._lock:
+            self.errors += 1
+            if len(self.problems) < MOST_PROBLEMS:
+                which = "" if row is None else f" {getattr(row, 'uuid', row.pk)}"
+                self.problems.append(f"{name}{which}: {problem}")
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(self._worked, self._total)
+
+    def report(self, counts: Mapping[str, int]) -> Report:
+        """Return what was done, or what would be."""
+        parts: tuple[Loop | Chore, ...] = (*LOOPS, *CHORES)
+        loops = {part.name: counts.get(part.name, 0) for part in parts}
+        known = ("deliveries", "payments", "operations", "refunds", "notices")
+        return Report(
+            **{name: loops[name] for name in known},
+            errors=self.errors,
+            loops=loops,
+            problems=tuple(self.problems),
+            paused=tuple(sorted(self.paused)),
+            is_complete=not (self._is_cut or self.paused),
+        )

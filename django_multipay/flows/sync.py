@@ -11,6 +11,7 @@ from django_multipay.flows.guards import (
     refuse_open_transaction,
 )
 from django_multipay.flows.notices import deliver_notices
+from django_multipay.ledger import plans
 from django_multipay.messages import PaymentSnapshot
 from django_multipay.models import Payment
 from django_multipay.providers.base import Provider
@@ -31,6 +32,7 @@ def sync_payment(payment: Payment, *, source: Source = Source.SYNC) -> Verdict:
     verdict = ledger.apply_snapshot(
         payment.pk, snapshot, account=account_of(provider), source=source
     )
+    plans.hear(payment, snapshot, verdict)
     deliver_notices()
     payment.refresh_from_db()
     return verdict
@@ -52,6 +54,27 @@ def sync_if_due(payment: Payment) -> bool:
         payment.refresh_from_db()
     if ledger.is_abandoned(payment):
         _expire(payment)
+    return can_ask
+
+
+def sync_claimed(payment: Payment) -> bool:
+    """Sync ``payment``, whose inquiry the caller has taken; say whether it was asked.
+
+    Tells the shop nothing yet: who works on many payments delivers notices at the end.
+    """
+    provider = registry[payment.provider]
+    can_ask = Capability.FETCH in provider.capabilities
+    verdict = Verdict.IGNORED
+    if can_ask:
+        snapshot = ask(provider, payment)
+        verdict = ledger.apply_snapshot(
+            payment.pk, snapshot, account=account_of(provider), source=Source.SYNC
+        )
+        plans.hear(payment, snapshot, verdict)
+    if verdict == Verdict.APPLIED or ledger.is_abandoned(payment):
+        payment.refresh_from_db(fields=["status", "expires_at"])
+        if ledger.is_abandoned(payment):
+            _expire(payment)
     return can_ask
 
 

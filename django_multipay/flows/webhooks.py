@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
+from django.utils.module_loading import import_string
 
 from django_multipay import ledger
+from django_multipay.conf import conf
 from django_multipay.enums import (
     PaymentStatus,
     ReviewReason,
@@ -32,6 +34,7 @@ from django_multipay.exceptions import (
 )
 from django_multipay.flows.guards import account_of, refuse_open_transaction
 from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.renewals import hear_of_plan, payment_of_renewal
 from django_multipay.flows.sync import ask
 from django_multipay.messages import (
     IncomingRequest,
@@ -41,9 +44,9 @@ from django_multipay.messages import (
 )
 from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.providers.base import Provider
-from django_multipay.redaction import MASK, scrub, storable
+from django_multipay.redaction import MASK, frames_of, scrub, storable
 from django_multipay.registry import registry
-from django_multipay.states import UNSUCCESSFUL_STATUSES
+from django_multipay.states import PAID_STATUSES, UNSUCCESSFUL_STATUSES
 
 logger = logging.getLogger("django_multipay.webhooks")
 
@@ -90,6 +93,8 @@ def receive_webhook(
         logger.warning("%s: a message could not be checked: %s", provider, error)
         return account.webhook_answer(WebhookOutcome.DEFERRED)
     if delivery.verdict == Verdict.STORED:
+        if conf.webhooks == "task" and _hand_over(delivery):
+            return account.webhook_answer(WebhookOutcome.ACCEPTED, incoming)
         # What was verified, not what came now: its digest may be all they share.
         replay_delivery(delivery)
     elif account.webhook_trust is WebhookTrust.HINT:
@@ -99,6 +104,23 @@ def receive_webhook(
     return account.webhook_answer(
         WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED, incoming
     )
+
+
+_ENGINE = "django_multipay.tasks.apply_delivery"
+"""By its name: the tasks stand on a floor above."""
+
+
+def _hand_over(delivery: WebhookDelivery) -> bool:
+    """Let the task engine apply ``delivery``; False if it does not take it.
+
+    It is stored, so a task that is lost later is made up for by `reconcile`.
+    """
+    try:
+        import_string(_ENGINE).enqueue(str(delivery.uuid))
+    except Exception:
+        logger.exception("the task engine took no message; it is applied at once")
+        return False
+    return True
 
 
 def carries_message(payment: Payment, incoming: IncomingRequest) -> bool:
@@ -123,13 +145,15 @@ def replay_delivery(delivery: WebhookDelivery) -> Verdict:
 
 def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verdict:
     """Turn an authentic, stored message into facts; note what became of it."""
-    verdict, error = Verdict.IGNORED, ""
+    verdict, error, is_stray = Verdict.IGNORED, "", False
     try:
         provider = registry[delivery.provider]
-        verdicts = [
+        found = [
             _apply_event(provider, delivery, event)
             for event in provider.parse_webhook(incoming)
         ]
+        is_stray = None in found
+        verdicts = [one or Verdict.HELD for one in found]
         for candidate in (Verdict.APPLIED, Verdict.HELD):
             if candidate in verdicts:
                 verdict = candidate
@@ -138,11 +162,15 @@ def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verd
         logger.warning("%s: a message waits: %s", delivery.provider, problem)
     except (OperationalError, InterfaceError):
         raise
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001  (logged, without what was sent)
         # A bug of ours would come back with every repetition: a person must look.
-        verdict, error = Verdict.HELD, f"{type(problem).__name__}: {problem}"
-        logger.exception("%s: a message could not be applied", delivery.provider)
-    ledger.conclude_delivery(delivery, verdict, error)
+        verdict, error = Verdict.HELD, f"{type(problem).__name__}, a bug: see the log"
+        logger.error(
+            "%s: a message could not be applied: %s",
+            delivery.provider,
+            frames_of(problem),
+        )
+    ledger.conclude_delivery(delivery, verdict, error, is_stray=is_stray)
     deliver_notices()
     return verdict
 
@@ -208,9 +236,10 @@ def _shielded(step: Callable[[IncomingRequest], T], incoming: IncomingRequest) -
         return step(incoming)
     except (WebhookError, ProviderError):
         raise
-    except Exception as error:
-        logger.exception("%s failed on a message", step.__qualname__)
-        raise MalformedWebhook(f"unreadable: {type(error).__name__}") from error
+    except Exception as error:  # noqa: BLE001  (logged, without what was sent)
+        logger.error("%s failed on a message: %s", step.__qualname__, frames_of(error))
+        problem = MalformedWebhook(f"unreadable: {type(error).__name__}")
+    raise problem
 
 
 def _name(provider: Provider, payment: Payment | None, reference: str) -> str:
@@ -263,13 +292,17 @@ def _payment_of(provider: Provider, snapshot: PaymentSnapshot) -> Payment | None
 
 def _apply_event(
     provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
-) -> Verdict:
+) -> Verdict | None:
+    """Apply one event; None if it names no payment of ours, or none yet."""
+    payment: Payment | Verdict | None
     if event.is_renewal:
-        # Another payment than the one it names, and nobody has asked for it yet.
-        return Verdict.HELD
-    payment = _payment_of(provider, event.snapshot)
+        payment, event = payment_of_renewal(provider, event)
+    else:
+        payment = _payment_of(provider, event.snapshot)
+    if isinstance(payment, Verdict):
+        return payment
     if payment is None:
-        return Verdict.HELD
+        return hear_of_plan(provider, None, event, Verdict.IGNORED)
     delivery.payment = payment
     source = Source(delivery.source)
     verdicts = {
@@ -286,32 +319,17 @@ def _apply_event(
         verdicts.add(ledger.apply_refund(payment.pk, event.refund, source=source))
     if event.dispute is not None:
         verdicts.add(ledger.apply_dispute(payment.pk, event.dispute, source=source))
-    for verdict in (Verdict.HELD, Verdict.APPLIED):
+    for verdict in (Verdict.HELD, Verdict.APPLIED, Verdict.IGNORED):
         if verdict in verdicts:
-            return verdict
-    return Verdict.IGNORED
+            break
+    return hear_of_plan(provider, payment, event, verdict)
 
 
-_CLAIMS_NO_MONEY = frozenset(
-    {
-        PaymentStatus.FAILED,
-        PaymentStatus.CANCELED,
-        PaymentStatus.EXPIRED,
-        PaymentStatus.AUTHENTICATED,
-        PaymentStatus.IN_REVIEW,
-    }
-)
-_BAD_NEWS = frozenset(
-    {PaymentStatus.FAILED, PaymentStatus.CANCELED, PaymentStatus.EXPIRED}
-)
-_MONEY = frozenset(
-    {
-        PaymentStatus.AUTHORIZED,
-        PaymentStatus.PAID,
-        PaymentStatus.PARTIALLY_REFUNDED,
-        PaymentStatus.REFUNDED,
-    }
-)
+_CLAIMS_NO_MONEY = UNSUCCESSFUL_STATUSES | {
+    PaymentStatus.AUTHENTICATED,
+    PaymentStatus.IN_REVIEW,
+}
+_MONEY = PAID_STATUSES | {PaymentStatus.AUTHORIZED}
 
 Belief = tuple[PaymentSnapshot, ReviewReason | None]
 """A snapshot, and why a person should look at it instead of believing it."""
@@ -348,7 +366,7 @@ def _believed(
         raise ProviderUnavailable(
             "the inquiry does not confirm the money yet", provider.alias, "fetch"
         )
-    if claim.status in _BAD_NEWS:
+    if claim.status in UNSUCCESSFUL_STATUSES:
         return [(fetched, None), (claim, None)]
     beliefs: list[Belief] = [
         (

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class Batch(models.Model):
     """What somebody asked for; its uuid is the idempotency key of every item."""
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(
+        _("public id"), default=uuid.uuid4, unique=True, editable=False
+    )
     kind = models.CharField(_("step"), max_length=16, choices=BatchKind.choices)
     actor = models.CharField(_("asked for by"), max_length=150, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     if TYPE_CHECKING:
         items: RelatedManager[BatchItem]

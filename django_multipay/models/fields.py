@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models import F, Q
+from django.db.models.lookups import Exact
 
 from django_multipay import crypto
 
@@ -18,6 +20,24 @@ if TYPE_CHECKING:
     TextFieldBase = models.TextField[Any, Any]
 else:
     TextFieldBase = models.TextField
+
+
+class Exactly(Exact):
+    """Equal in every character, whatever the database's collation makes of them.
+
+    MariaDB's default takes ``anna``, ``ANNA``, ``Ánna`` and ``Anna `` for one text; where
+    it says whose something is, one customer would be shown what belongs to another.
+    """
+
+    def as_mysql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        """Return the comparison that uses the index, and the one of the bytes."""
+        sql, params = self.as_sql(compiler, connection)
+        return f"({sql} AND BINARY {sql})", [*params, *params]
+
+
+def exactly(name: str, value: str) -> Q:
+    """Return the condition that the column ``name`` is ``value``, as `Exactly`."""
+    return Q(Exactly(F(name), value))
 
 
 _DUMPED = "encrypted:"

@@ -33,41 +33,60 @@ class Operation(models.Model):
     """
 
     key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
-    kind = models.CharField(max_length=16, choices=OperationKind.choices)
+    kind = models.CharField(_("kind"), max_length=16, choices=OperationKind.choices)
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, null=True, related_name="operations"
+        Payment,
+        on_delete=models.PROTECT,
+        verbose_name=_("payment"),
+        null=True,
+        related_name="operations",
     )
     refund = models.ForeignKey(
-        Refund, on_delete=models.PROTECT, null=True, related_name="operations"
+        Refund,
+        on_delete=models.PROTECT,
+        verbose_name=_("refund"),
+        null=True,
+        related_name="operations",
     )
     token = models.ForeignKey(
-        Token, on_delete=models.PROTECT, null=True, related_name="operations"
+        Token,
+        on_delete=models.PROTECT,
+        verbose_name=_("saved method"),
+        null=True,
+        related_name="operations",
     )
     plan = models.ForeignKey(
-        RecurringPlan, on_delete=models.PROTECT, null=True, related_name="operations"
+        RecurringPlan,
+        on_delete=models.PROTECT,
+        verbose_name=_("recurring plan"),
+        null=True,
+        related_name="operations",
     )
     amount_minor = minor_units(default=0)
+    at_period_end = models.BooleanField(_("at the end of the period"), default=False)
+    """A plan is to end with the period that is paid for, not at once."""
     state = models.CharField(
+        _("state"),
         max_length=10,
         choices=OperationState.choices,
         default=OperationState.REQUESTED,
     )
     # NULL, because NULLs are no duplicates of each other on any database.
-    open_slot = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
+    open_slot = models.CharField(_("open slot"), max_length=64, null=True, unique=True)  # noqa: DJ001
     client_key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
     client_fingerprint = models.CharField(max_length=64, blank=True)
-    lease_until = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(_("leased until"), null=True)
     lease_token = models.CharField(max_length=32, blank=True)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    retry_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    retry_at = models.DateTimeField(_("not before"), default=timezone.now)
     """Not sent, nor asked about, before this moment by `reconcile`."""
-    actor = models.CharField(max_length=150, blank=True)
-    needs_approval = models.BooleanField(default=False)
+    actor = models.CharField(_("asked for by"), max_length=150, blank=True)
+    needs_approval = models.BooleanField(_("needs approval"), default=False)
     """A second person must approve before it is sent."""
-    approved_by = models.CharField(max_length=150, blank=True)
-    error = models.CharField(max_length=255, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    approved_by = models.CharField(_("approved by"), max_length=150, blank=True)
+    error = models.CharField(_("error"), max_length=255, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name = _("operation")
@@ -84,26 +103,34 @@ class Operation(models.Model):
 class WebhookDelivery(models.Model):
     """The inbox: every authentic message, once, before it is applied."""
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(
+        _("public id"), default=uuid.uuid4, unique=True, editable=False
+    )
     provider = models.CharField(_("provider"), max_length=64)
     digest = models.CharField(max_length=64, editable=False)
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, null=True, related_name="deliveries"
+        Payment,
+        on_delete=models.PROTECT,
+        verbose_name=_("payment"),
+        null=True,
+        related_name="deliveries",
     )
-    source = models.CharField(max_length=12, editable=False)
+    source = models.CharField(_("came by"), max_length=12, editable=False)
     verdict = models.CharField(
-        max_length=10, choices=Verdict.choices, default=Verdict.STORED
+        _("verdict"), max_length=10, choices=Verdict.choices, default=Verdict.STORED
     )
-    headers = models.JSONField(default=dict, editable=False)
-    body = models.TextField(blank=True, editable=False)
+    headers = models.JSONField(_("headers"), default=dict, editable=False)
+    body = models.TextField(_("body"), blank=True, editable=False)
     payload = EncryptedJSONField(default=None, blank=True, editable=False)
     """The raw message, encrypted, until it is applied."""
-    attempts = models.PositiveSmallIntegerField(default=0)
-    error = models.CharField(max_length=255, blank=True)
-    received_at = models.DateTimeField(auto_now_add=True)
-    retry_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    error = models.CharField(_("error"), max_length=255, blank=True)
+    received_at = models.DateTimeField(_("received at"), auto_now_add=True)
+    retry_at = models.DateTimeField(_("not before"), default=timezone.now)
     """Not applied again before this moment by `reconcile`."""
-    applied_at = models.DateTimeField(null=True)
+    rematch_at = models.DateTimeField(_("next search for its payment"), null=True)
+    """When to look again for the payment of a held message; None: a person must."""
+    applied_at = models.DateTimeField(_("applied at"), null=True)
 
     class Meta:
         verbose_name = _("webhook delivery")
@@ -116,6 +143,7 @@ class WebhookDelivery(models.Model):
             models.Index(
                 fields=["verdict", "retry_at"], name="multipay_delivery_verdict"
             ),
+            models.Index(fields=["rematch_at"], name="multipay_delivery_rematch"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -130,30 +158,62 @@ class WebhookDelivery(models.Model):
 class Notice(models.Model):
     """The outbox: one row per fact, written with it, delivered at least once.
 
-    Without ``transaction``, it is about a step of ``refund`` that moved no money.
+    Without ``transaction``, it is about a step that moved no money: of ``refund``, of
+    a saved method (``token``) or of a ``plan``. ``payment`` is the one it came with.
     """
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(
+        _("public id"), default=uuid.uuid4, unique=True, editable=False
+    )
     transaction = models.OneToOneField(
-        Transaction, on_delete=models.PROTECT, null=True, related_name="notice"
+        Transaction,
+        on_delete=models.PROTECT,
+        verbose_name=_("transaction"),
+        null=True,
+        related_name="notice",
     )
     refund = models.ForeignKey(
-        Refund, on_delete=models.PROTECT, null=True, related_name="notices"
+        Refund,
+        on_delete=models.PROTECT,
+        verbose_name=_("refund"),
+        null=True,
+        related_name="notices",
     )
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, related_name="notices"
+        Payment,
+        on_delete=models.PROTECT,
+        verbose_name=_("payment"),
+        null=True,
+        related_name="notices",
     )
-    signals = models.JSONField(default=list)
+    token = models.ForeignKey(
+        Token,
+        on_delete=models.PROTECT,
+        verbose_name=_("saved method"),
+        null=True,
+        related_name="notices",
+    )
+    plan = models.ForeignKey(
+        RecurringPlan,
+        on_delete=models.PROTECT,
+        verbose_name=_("recurring plan"),
+        null=True,
+        related_name="notices",
+    )
+    signals = models.JSONField(_("signals"), default=list)
     """Names in ``django_multipay.signals``, in the order they are sent."""
     state = models.CharField(
-        max_length=10, choices=NoticeState.choices, default=NoticeState.WAITING
+        _("state"),
+        max_length=10,
+        choices=NoticeState.choices,
+        default=NoticeState.WAITING,
     )
-    attempts = models.PositiveSmallIntegerField(default=0)
-    due_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    due_at = models.DateTimeField(_("not before"), default=timezone.now)
     """Not before this moment; a claim moves it forward, so it is the lease too."""
-    error = models.CharField(max_length=255, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    delivered_at = models.DateTimeField(null=True)
+    error = models.CharField(_("error"), max_length=255, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    delivered_at = models.DateTimeField(_("delivered at"), null=True)
 
     class Meta:
         verbose_name = _("notice")

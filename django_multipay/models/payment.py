@@ -15,6 +15,7 @@ from moneyed import Money
 from django_multipay.enums import (
     CaptureMode,
     DeclineCode,
+    Initiator,
     PaymentStatus,
     RefundStatus,
     ReviewReason,
@@ -56,7 +57,9 @@ class Payment(models.Model):
 
     Status = PaymentStatus
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(
+        _("public id"), default=uuid.uuid4, unique=True, editable=False
+    )
     provider = models.CharField(_("provider"), max_length=64, blank=True)
     order_id = models.CharField(_("order"), max_length=64, db_index=True)
     merchant_reference = models.CharField(
@@ -89,6 +92,9 @@ class Payment(models.Model):
     capture_mode = models.CharField(
         max_length=10, choices=CaptureMode.choices, default=CaptureMode.AUTOMATIC
     )
+    initiator = models.CharField(
+        _("made by"), max_length=10, choices=Initiator.choices, default=Initiator.BUYER
+    )
     method = models.CharField(_("method"), max_length=64, blank=True)
     description = models.CharField(_("description"), max_length=255, blank=True)
     items = models.JSONField(default=list, blank=True)
@@ -118,6 +124,8 @@ class Payment(models.Model):
     sync_at = models.DateTimeField(null=True, editable=False)
     """When to ask the provider next; None: nothing is expected."""
     sync_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    erased_at = models.DateTimeField(null=True, editable=False)
+    """When the buyer was taken out of it; None: it still knows them."""
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     token = models.ForeignKey(
@@ -135,6 +143,25 @@ class Payment(models.Model):
         related_name="payments",
     )
     plan_due_on = models.DateField(null=True, editable=False)
+    plan_attempt = models.PositiveSmallIntegerField(default=0, editable=False)
+    """Which attempt at its period of the plan; each is made once."""
+    plan_told = models.BooleanField(default=False, editable=False)
+    """The shop was told that the plan was charged."""
+    # One to one, so that two clicks make one attempt.
+    retry_of = models.OneToOneField(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="retry",
+    )
+    """The attempt before this one, which did not go through."""
+    is_provider_open = models.BooleanField(default=False, editable=False)
+    """The shop leaves the provider to the buyer."""
+    is_method_open = models.BooleanField(default=False, editable=False)
+    """The shop leaves the method to the buyer."""
+    pay_until = models.DateTimeField(null=True, editable=False)
+    """Until when the shop lets the buyer pay; ``expires_at`` may be the provider's."""
 
     if TYPE_CHECKING:
         id: int
@@ -151,6 +178,7 @@ class Payment(models.Model):
             ("capture_payment", _("Can capture, confirm and settle payments")),
             ("void_payment", _("Can void payments")),
             ("view_buyer_data", _("Can see buyers' names, addresses and numbers")),
+            ("add_payment_link", _("Can create payment links and send them")),
         ]
         indexes: ClassVar[list[models.Index]] = [
             # The admin's list is ordered by its date hierarchy, whatever the filter.
@@ -182,7 +210,8 @@ class Payment(models.Model):
                 name="multipay_payment_transaction_reference",
             ),
             models.UniqueConstraint(
-                fields=["plan", "plan_due_on"], name="multipay_payment_plan_due"
+                fields=["plan", "plan_due_on", "plan_attempt"],
+                name="multipay_payment_plan_due",
             ),
             models.CheckConstraint(
                 condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),
@@ -343,35 +372,51 @@ class Refund(models.Model):
 
     Status = RefundStatus
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(
+        _("public id"), default=uuid.uuid4, unique=True, editable=False
+    )
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, related_name="refunds"
+        Payment,
+        on_delete=models.PROTECT,
+        verbose_name=_("payment"),
+        related_name="refunds",
     )
     merchant_reference = models.CharField(
-        max_length=30, unique=True, default=new_merchant_reference, editable=False
+        _("our reference"),
+        max_length=30,
+        unique=True,
+        default=new_merchant_reference,
+        editable=False,
     )
-    provider_reference = models.CharField(max_length=128, blank=True, editable=False)
+    provider_reference = models.CharField(
+        _("provider's reference"), max_length=128, blank=True, editable=False
+    )
     amount_minor = minor_units()
     status = models.CharField(
+        _("status"),
         max_length=12,
         choices=RefundStatus.choices,
         default=RefundStatus.REQUESTED,
         editable=False,
     )
-    reason = models.CharField(max_length=255, blank=True)
-    requested_by = models.CharField(max_length=150, blank=True)
-    error = models.CharField(max_length=255, blank=True, editable=False)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    requested_by = models.CharField(_("asked for by"), max_length=150, blank=True)
+    error = models.CharField(_("error"), max_length=255, blank=True, editable=False)
     """Why the provider refused it, in its own words."""
-    is_external = models.BooleanField(default=False, editable=False)
+    is_external = models.BooleanField(
+        _("made at the provider"), default=False, editable=False
+    )
     """Made at the provider's own console, and noticed afterwards."""
     account = EncryptedJSONField(default=None, blank=True, editable=False)
     """The bank account to pay to, and what only the provider knows; erased when the
     refund is over."""
-    sync_at = models.DateTimeField(null=True, editable=False)
+    sync_at = models.DateTimeField(_("next check"), null=True, editable=False)
     """When to ask the provider next; None: nothing is expected."""
-    sync_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    sync_attempts = models.PositiveSmallIntegerField(
+        _("checks"), default=0, editable=False
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name = _("refund")

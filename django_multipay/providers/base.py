@@ -8,6 +8,8 @@ afterwards and is shared between threads.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import re
 import typing
 from abc import ABC, abstractmethod
@@ -21,14 +23,24 @@ from urllib.parse import urlsplit
 from moneyed import Money
 
 from django_multipay import messages, money
-from django_multipay.enums import AmountFormat, Capability, WebhookOutcome, WebhookTrust
+from django_multipay.enums import (
+    AmountFormat,
+    Capability,
+    MethodKind,
+    WebhookOutcome,
+    WebhookTrust,
+)
 from django_multipay.exceptions import (
     InvalidAmount,
+    MultipayError,
     ProviderConfigurationError,
     SignatureMismatch,
     UnsupportedOperation,
 )
-from django_multipay.http import HttpClient
+from django_multipay.http import Breaker, HttpClient
+from django_multipay.redaction import frames_of, without_frames
+
+logger = logging.getLogger("django_multipay.providers")
 
 CAPABILITY_METHODS: Mapping[Capability, str] = {
     Capability.FETCH: "fetch_payment",
@@ -206,6 +218,27 @@ def _check_base_url(url: str) -> None:
         )
 
 
+def _without_frames(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``verb`` whose errors leave its frames behind.
+
+    They hold requests, answers and keys, which no error report of a site may show.
+    """
+
+    @functools.wraps(verb)
+    def bare(self: Provider, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return verb(self, *args, **kwargs)
+        except MultipayError as error:
+            problem: Exception = error
+        except Exception as error:  # noqa: BLE001  (raised again, below)
+            problem = error
+            logger.error("%s %s: %s", self.alias, verb.__name__, frames_of(error))
+        without_frames(problem)
+        raise problem
+
+    return bare
+
+
 class Provider(ABC):
     """One account at one payment provider.
 
@@ -227,13 +260,26 @@ class Provider(ABC):
     """Currencies whose number of decimals differs from ISO 4217 here."""
     repeatable: ClassVar[frozenset[Capability]] = frozenset()
     """What the provider documents to do once for the same key, however often asked."""
+    methods: ClassVar[Sequence[messages.Method]] = ()
+    """What a payment may name as its ``method``; the account's contract decides which
+    of them it has. One with the code "" describes the provider's own page."""
+    takes_saved_methods: ClassVar[bool] = False
+    """`start_payment` takes a token: the buyer is there and pays by what they saved."""
     verifies_remotely: ClassVar[bool] = False
     """`verify_webhook` asks the provider, so calls to it are rationed."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("start_payment", *CAPABILITY_METHODS.values()):
+            if verb := vars(cls).get(name):
+                setattr(cls, name, _without_frames(verb))
 
     def __init__(self, alias: str, options: ProviderOptions) -> None:
         self.alias = alias
         self.options = options
-        self.http = HttpClient(alias)
+        self.http = HttpClient(alias, breaker=Breaker(alias))
+        self.offered: Sequence[messages.Method] = (self.method(""),)
+        """What the payment page offers; the registry takes it from the settings."""
 
     # Facts about this account --------------------------------------------------
 
@@ -247,6 +293,16 @@ class Provider(ABC):
         """Live (True) or test (False) where messages say so, else None."""
         return None
 
+    @property
+    def health(self) -> messages.Health:
+        """What this process last saw of the account."""
+        return self.http.breaker.health if self.http.breaker else messages.Health()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a call would be stopped now, unsent, because many before it failed."""
+        return self.http.breaker is not None and self.http.breaker.is_paused
+
     def problems(self) -> Sequence[str]:
         """Return what is wrong with the options beyond their types, as sentences."""
         return ()
@@ -258,6 +314,23 @@ class Provider(ABC):
     def can_take(self, amount: Money) -> bool:
         """Say whether a payment of ``amount`` may be started here."""
         return not self.currencies or amount.currency.code in self.currencies
+
+    def method(self, code: str) -> messages.Method:
+        """Return the method ``code``; `KeyError` where this provider has none so named.
+
+        The provider's own page ("") is always there.
+        """
+        known = {method.code: method for method in self.methods}
+        if code == "" and code not in known:
+            return messages.Method(code="", kind=MethodKind.PAGE)
+        return known[code]
+
+    def methods_for(self, amount: Money, country: str = "") -> list[messages.Method]:
+        """Return the offered ways to pay ``amount`` for a buyer in ``country``."""
+        if not self.can_take(amount):
+            return []
+        code = amount.currency.code
+        return [method for method in self.offered if method.suits(code, country)]
 
     def needs_refund_account(self, query: messages.PaymentQuery) -> bool:
         """Say whether a refund of this payment must name a bank account."""

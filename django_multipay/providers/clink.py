@@ -31,6 +31,7 @@ from django_multipay.enums import (
     Capability,
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     PlanStatus,
     RefundStatus,
@@ -58,6 +59,7 @@ from django_multipay.messages import (
     HttpResponse,
     IncomingRequest,
     LineItem,
+    Method,
     NextAction,
     PaymentQuery,
     PaymentRequest,
@@ -107,6 +109,26 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "WECHAT": ("session", "payment"),
 }
 """``paymentMethodType`` → the calls that know it; ``session`` is the hosted page."""
+
+_KINDS: Mapping[str, tuple[MethodKind, str, str]] = {
+    # paymentMethodType: kind, name for people, its only currency or ""
+    "CARD": (MethodKind.CARD, "", ""),
+    "PAYPAL": (MethodKind.WALLET, "PayPal", ""),
+    "APPLEPAY": (MethodKind.WALLET, "Apple Pay", ""),
+    "GOOGLEPAY": (MethodKind.WALLET, "Google Pay", ""),
+    "CASHAPP": (MethodKind.QR, "Cash App Pay", "USD"),
+    "ALIPAY": (MethodKind.WALLET, "Alipay", ""),
+    "WECHAT": (MethodKind.WALLET, "WeChat Pay", ""),
+    "KAKAO": (MethodKind.WALLET, "KakaoPay", "KRW"),
+    "GCASH": (MethodKind.WALLET, "GCash", "PHP"),
+    "TNG": (MethodKind.WALLET, "Touch 'n Go", "MYR"),
+    "PROMPTPAY": (MethodKind.QR, "PromptPay", "THB"),
+    "QRIS": (MethodKind.QR, "QRIS", "IDR"),
+    "PIX": (MethodKind.BANK_TRANSFER, "Pix", "BRL"),
+    "UPI": (MethodKind.BANK_TRANSFER, "UPI", "INR"),
+}
+"""The reference has no currencies by method: these are what each method settles in
+wherever it is described, so a payment page does not offer it for others."""
 
 SELF_MADE_INSTRUMENTS: Mapping[str, frozenset[str]] = {
     "payment": frozenset(
@@ -340,6 +362,16 @@ class ClinkProvider(Provider):
     repeatable = frozenset({Capability.REFUND})
     # The list of the reference is that of prices; payments take "ISO code".
     currencies = frozenset[str]()
+    methods = tuple(
+        Method(
+            code=code,
+            kind=kind,
+            name=name,
+            currencies=frozenset({currency} if currency else ()),
+        )
+        for code, (kind, name, currency) in _KINDS.items()
+    )
+    takes_saved_methods = True
 
     options: ClinkOptions
 
@@ -1090,36 +1122,41 @@ class ClinkProvider(Provider):
             snapshot = replace(snapshot, occurred_at=occurred_at)
         is_failed = snapshot.status is PaymentStatus.FAILED
         is_over = is_failed or snapshot.status in _MONEY
-        is_renewal = False
+        due_on: date | None = None
         if order.get("type") == "recurring" and is_over:
-            plan, is_renewal = self._plan_of(order)
+            plan, due_on = self._plan_of(order)
             snapshot = replace(snapshot, plan=plan)
-        if is_renewal or not is_failed:
-            return ProviderEvent(snapshot=snapshot, is_renewal=is_renewal)
+        if due_on or not is_failed:
+            return ProviderEvent(
+                snapshot=snapshot, is_renewal=due_on is not None, due_on=due_on
+            )
         claim = replace(snapshot, status=PaymentStatus.PENDING, decline=None)
         return ProviderEvent(snapshot=claim, must_fetch=True)
 
-    def _plan_of(self, order: Mapping[str, Any]) -> tuple[PlanSnapshot | None, bool]:
-        """Return the plan an order charged, and whether it was charged before.
+    def _plan_of(
+        self, order: Mapping[str, Any]
+    ) -> tuple[PlanSnapshot | None, date | None]:
+        """Return the plan an order charged, and the period's day if it is a later one.
 
         A subscription's ``currentPeriodStart`` never changes: an invoice whose period
         begins later is a renewal's, whenever the message arrives.
         """
         invoice_id = _text(order.get("invoiceId"))
         if not invoice_id:
-            return None, False
+            return None, None
         invoice = self._get(f"/subscription/invoice/{_part(invoice_id)}", "get_invoice")
         reference = _text(invoice.get("subscriptionId"))
         if not reference:
-            return None, False
+            return None, None
         subscription = self._get(
             f"/subscription/{_part(reference)}", "get_subscription"
         )
         first = _moment(subscription.get("currentPeriodStart"))
         starts = [_moment(invoice.get(name)) for name in PERIOD_STARTS]
         period = max((start for start in starts if start), default=None)
-        is_later = bool(first and period and period - first > _SAME_PERIOD)
-        return self._plan_snapshot(subscription, reference), is_later
+        is_later = first and period and period - first > _SAME_PERIOD
+        due_on = period.astimezone(UTC).date() if period and is_later else None
+        return self._plan_snapshot(subscription, reference), due_on
 
     def _refund_event(
         self, refund: Mapping[str, Any], occurred_at: datetime | None

@@ -27,6 +27,7 @@ from django_multipay.enums import (
     Capability,
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     RefundStatus,
     WebhookTrust,
@@ -45,6 +46,7 @@ from django_multipay.messages import (
     Decline,
     HttpRequest,
     HttpResponse,
+    Method,
     NextAction,
     PaymentQuery,
     PaymentRequest,
@@ -77,6 +79,13 @@ GATEWAYS: Mapping[str, str] = {
     PAYERMAX: "PayerMax",
 }
 """``paymentGatewayType`` → name for people. PayerMax is in the newer list only."""
+
+METHODS: Sequence[Method] = (
+    Method(code=STRIPE, kind=MethodKind.CARD),
+    Method(code=ALIPAY, kind=MethodKind.WALLET, name="Alipay"),
+    Method(code=WECHAT, kind=MethodKind.QR, name="WeChat Pay"),
+    Method(code=PAYERMAX, kind=MethodKind.WALLET, name="PayerMax"),
+)
 
 OFFLINE_GATEWAYS = (STRIPE, PAYERMAX)
 """Gateways that can charge without the buyer. Nobody publishes which can; the call
@@ -231,6 +240,7 @@ class EasyBillingProvider(Provider):
     webhook_trust = WebhookTrust.NONE
     options_class = EasyBillingOptions
     currencies = frozenset()
+    methods = METHODS
 
     options: EasyBillingOptions
 

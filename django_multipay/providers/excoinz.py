@@ -28,6 +28,7 @@ from django_multipay.enums import (
     AmountFormat,
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     WebhookTrust,
 )
@@ -48,6 +49,7 @@ from django_multipay.messages import (
     HttpRequest,
     HttpResponse,
     IncomingRequest,
+    Method,
     PaymentRequest,
     PaymentSnapshot,
     ProviderEvent,
@@ -68,8 +70,16 @@ CURRENCY = "USDT"
 CURRENCIES: Mapping[str, int] = {CURRENCY: 6}
 """Currencies with their decimals: six, as the token has them on Tron."""
 
-LOCALES: Mapping[str, str] = {"en": "en", "ko": "ko", "zh": "cn"}
-"""Language → ``locale``, which has these three values; others are sent as ``en``."""
+LOCALES: Mapping[str, str] = {
+    "en": "en",
+    "ko": "ko",
+    "zh": "cn",
+    # Countries that stand for their language, as on the buyer's pages.
+    "kr": "ko",
+    "cn": "cn",
+    "tw": "cn",
+}
+"""Language → ``locale``, which has three values; others are sent as ``en``."""
 
 STATES: Mapping[str, PaymentStatus] = {
     "success": PaymentStatus.PAID,
@@ -136,6 +146,7 @@ class ExcoinzProvider(Provider):
     options_class = ExcoinzOptions
     currencies = frozenset(CURRENCIES)
     exponents = CURRENCIES
+    methods = (Method(code="", kind=MethodKind.CRYPTO, name=CURRENCY),)
 
     options: ExcoinzOptions
 

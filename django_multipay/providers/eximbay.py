@@ -33,6 +33,7 @@ from django_multipay.enums import (
     Capability,
     CaptureMode,
     DeclineCode,
+    MethodKind,
     PaymentStatus,
     PlanStatus,
     RefundStatus,
@@ -62,6 +63,7 @@ from django_multipay.messages import (
     HttpRequest,
     IncomingRequest,
     LineItem,
+    Method,
     PaymentQuery,
     PaymentRequest,
     PaymentSnapshot,
@@ -124,6 +126,11 @@ LANGUAGES: Mapping[str, str] = {
     "ru": "RU",
     "th": "TH",
     "vi": "VN",
+    # Its own words are understood too.
+    "kr": "KR",
+    "jp": "JP",
+    "cn": "CN",
+    "tw": "TW",
 }
 """Locale → ``lang``, which is not ISO 639. Eximbay shows others in English."""
 
@@ -215,6 +222,41 @@ BANK_TRANSFER, NAVER_POINTS = "P301", "P308"
 
 VIRTUAL_ACCOUNTS = frozenset({"P305", "P310"})
 """Methods whose refund needs a bank account."""
+
+_KRW, _JPY = frozenset({"KRW"}), frozenset({"JPY"})
+
+METHODS: Sequence[Method] = (
+    Method(code=ANY_CARD, kind=MethodKind.CARD),
+    Method(code="P001", kind=MethodKind.WALLET, name="PayPal"),
+    Method(code="P198", kind=MethodKind.WALLET, name="Apple Pay"),
+    Method(code="P199", kind=MethodKind.WALLET, name="Samsung Pay"),
+    Method(code="P302", kind=MethodKind.WALLET, name="KakaoPay", currencies=_KRW),
+    Method(code="P015", kind=MethodKind.WALLET, name="Naver Pay", currencies=_KRW),
+    Method(code="P303", kind=MethodKind.WALLET, name="Toss", currencies=_KRW),
+    Method(code="P304", kind=MethodKind.WALLET, name="PAYCO", currencies=_KRW),
+    Method(code="P003", kind=MethodKind.WALLET, name="Alipay"),
+    Method(code="P141", kind=MethodKind.WALLET, name="WeChat Pay"),
+    Method(code="P002", kind=MethodKind.WALLET, name="UnionPay"),
+    Method(code="P354", kind=MethodKind.WALLET, name="PayPay", currencies=_JPY),
+    Method(
+        code="P351",
+        kind=MethodKind.WALLET,
+        name="GrabPay",
+        currencies=frozenset({"SGD"}),
+    ),
+    Method(
+        code="P352",
+        kind=MethodKind.WALLET,
+        name="ShopeePay",
+        currencies=frozenset({"THB"}),
+    ),
+    Method(code=BANK_TRANSFER, kind=MethodKind.BANK_TRANSFER, currencies=_KRW),
+    Method(code="P305", kind=MethodKind.VIRTUAL_ACCOUNT, currencies=_KRW),
+    Method(code="P310", kind=MethodKind.VIRTUAL_ACCOUNT),
+    Method(code="P006", kind=MethodKind.CONVENIENCE_STORE, currencies=_JPY),
+)
+"""What a payment page may offer. Won for Korean methods and yen for Japanese ones are
+stated; baht and Singapore dollar stand in the names of the code table."""
 
 STATUSES: Mapping[str, PaymentStatus] = {
     "SALE": PaymentStatus.PAID,
@@ -576,6 +618,8 @@ class EximbayProvider(Provider):
     options_class = EximbayOptions
     currencies = frozenset(CURRENCIES)
     exponents = CURRENCIES
+    methods = METHODS
+    takes_saved_methods = True
     verifies_remotely = True
 
     options: EximbayOptions

@@ -1,0 +1,2025 @@
+"""The only hand that writes money rows: what may change, and is it safe?
+
+Every function is one short transaction, outermost by design (``durable``), so none
+can be open while a provider is called. Lock order: the payment first, then its rows.
+A decision is taken only from rows read under the payment's lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, QuerySet, Sum, When
+from django.utils import timezone
+from moneyed import Money
+
+from django_multipay import crypto, money, states
+from django_multipay.enums import (
+    BatchItemState,
+    DeclineCode,
+    Initiator,
+    NoticeState,
+    OperationKind,
+    OperationState,
+    PaymentStatus,
+    RefundStatus,
+    ReviewReason,
+    Source,
+    TokenStatus,
+    TransactionKind,
+    Verdict,
+)
+from django_multipay.exceptions import (
+    InvalidAmount,
+    InvalidOperation,
+    InvalidTransition,
+)
+from django_multipay.ledger import claims, wallet
+from django_multipay.ledger.claims import DatabaseNow
+from django_multipay.ledger.claims import retried as _retried
+from django_multipay.messages import (
+    DisputeSnapshot,
+    PaymentSnapshot,
+    RefundSnapshot,
+    dump_action,
+)
+from django_multipay.models import (
+    Batch,
+    BatchItem,
+    Notice,
+    Operation,
+    Payment,
+    Refund,
+    Token,
+    Transaction,
+    WebhookDelivery,
+)
+from django_multipay.redaction import scrub, storable
+
+logger = logging.getLogger("django_multipay.ledger")
+
+LEASE = timedelta(seconds=60)
+"""How long a worker owns an operation: four times the total budget of a call."""
+
+NOTICE_LEASE = timedelta(minutes=5)
+"""How long a dispatcher owns a notice before another may deliver it."""
+
+NOTICE_DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 720))
+SYNC_DELAYS = tuple(
+    timedelta(seconds=seconds)
+    for seconds in (5, 15, 30, 60, 120, 600, 3600, 21600, 86400)
+)
+"""When to ask again; the last delay repeats."""
+
+DELIVERY_PATIENCE = timedelta(hours=72)
+"""How long a stored message is applied again before a person must look."""
+
+_DAYS_TO_ASK = 7
+
+_MAX_ATTEMPTS = 32767
+
+WORK_LEASE = timedelta(seconds=30)
+"""How long a row that `reconcile` took waits at most for its turn and its call."""
+
+
+def _step(delays: Sequence[timedelta], number: int) -> timedelta:
+    """Return the delay after attempt ``number`` (from 0); the last one repeats."""
+    return delays[min(number, len(delays) - 1)]
+
+
+def _postponed(attempts: str) -> Case:
+    """Return the moment of the next attempt, by how many the column ``attempts`` counts.
+
+    Not before the lease of whoever takes the row is over.
+    """
+    *first, last = (DatabaseNow() + max(delay, WORK_LEASE) for delay in SYNC_DELAYS)
+    return Case(
+        *(
+            When(**{attempts: number}, then=moment)
+            for number, moment in enumerate(first)
+        ),
+        default=last,
+    )
+
+
+def _lock(payment_id: int) -> Payment:
+    """Return the payment, locked until the transaction ends."""
+    return Payment.objects.select_for_update().get(pk=payment_id)
+
+
+# Payments and operations -----------------------------------------------------------
+
+
+def open_payment(payment: Payment) -> Payment:
+    """Insert ``payment`` and, if its provider is known, the intent to start it.
+
+    Joins the caller's transaction, because nothing is sent here.
+    """
+    payment.is_provider_open = not payment.provider
+    payment.is_method_open = not payment.method and payment.token is None
+    payment.pay_until = payment.expires_at
+    with transaction.atomic():
+        payment.save(force_insert=True)
+        if payment.provider:
+            _open_checkout(payment)
+    return payment
+
+
+def _open_checkout(payment: Payment) -> Operation:
+    return Operation.objects.create(
+        kind=OperationKind.CHECKOUT,
+        payment=payment,
+        amount_minor=payment.amount_minor,
+        open_slot=f"checkout:{payment.pk}",
+    )
+
+
+_STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
+
+
+@_retried
+def request_checkout(
+    payment: Payment, provider: str, method: str = "", token: Token | None = None
+) -> Operation | None:
+    """Return the one open checkout operation of ``payment``, made if need be.
+
+    None if another worker has started the payment, or it is over, by now.
+    ``provider`` is written to the payment while it has none; ``method`` and ``token``
+    while the shop left them open and nothing was sent with others.
+    """
+    with transaction.atomic(durable=True):
+        locked = _lock(payment.pk)
+        if locked.next_action or locked.status not in _STARTABLE:
+            payment.provider = locked.provider
+            return None
+        operation = locked.operations.filter(
+            kind=OperationKind.CHECKOUT, open_slot__isnull=False
+        ).first()
+        before = (locked.provider, locked.method, locked.token_id)
+        locked.provider = locked.provider or provider
+        if locked.is_method_open and (operation is None or operation.attempts == 0):
+            locked.method = method
+            locked.token = token or locked.token
+        if (locked.provider, locked.method, locked.token_id) != before:
+            locked.save(update_fields=["provider", "method", "token", "updated_at"])
+        payment.provider, payment.method = locked.provider, locked.method
+        payment.token = locked.token
+        return operation or _open_checkout(locked)
+
+
+@_retried
+def claim_operation(operation: Operation, *, is_repeatable: bool = False) -> bool:
+    """Take the lease of ``operation``; False while somebody else holds it.
+
+    One conditional UPDATE decides, by the database's clock. What was sent before is
+    sent again only where ``is_repeatable`` says that the provider does it once, or
+    for a checkout: opening a page moves no money. What waits for a second person
+    stays where it is.
+    """
+    with transaction.atomic(durable=True):
+        claimed = _claim(operation, is_repeatable=is_repeatable)
+        if claimed and operation.kind == OperationKind.CHECKOUT:
+            # Even if its answer is lost: somebody will ask what became of it.
+            Payment.objects.filter(operations=operation, sync_at=None).update(
+                sync_at=DatabaseNow() + LEASE
+            )
+    return claimed
+
+
+def _claim(operation: Operation, *, is_repeatable: bool = False) -> bool:
+    """Take the lease of ``operation``; the caller holds the transaction."""
+    token = uuid.uuid4().hex
+    now = DatabaseNow()
+    # As long as the provider asked us to wait, or may still be at work.
+    is_rested = Q(lease_until=None) | Q(lease_until__lt=now)
+    claimable = (
+        Q(state=OperationState.REQUESTED)
+        & (Q(needs_approval=False) | ~Q(approved_by=""))
+        & is_rested
+    )
+    if is_repeatable or operation.kind == OperationKind.CHECKOUT:
+        claimable |= Q(state=OperationState.IN_FLIGHT, lease_until__lt=now)
+        claimable |= Q(state=OperationState.UNKNOWN) & is_rested
+    claimed = Operation.objects.filter(claimable, pk=operation.pk).update(
+        state=OperationState.IN_FLIGHT,
+        lease_token=token,
+        lease_until=now + LEASE,
+        retry_at=now + LEASE,
+        attempts=F("attempts") + 1,
+        updated_at=now,
+    )
+    if claimed:
+        operation.lease_token = token
+        operation.state = OperationState.IN_FLIGHT
+    return bool(claimed)
+
+
+@_retried
+def conclude_operation(
+    operation: Operation, state: str, error: str = "", wait: int | None = None
+) -> bool:
+    """Write the end of a call; False if the lease was lost meanwhile.
+
+    What is to be sent again is not sent for ``wait`` seconds.
+
+    Only *succeeded*, *refused* and *abandoned* free the slot: unknown keeps it. The
+    refund behind the operation, if there is one, follows.
+    """
+    with transaction.atomic(durable=True):
+        if operation.payment_id is not None and operation.refund_id is not None:
+            _lock(operation.payment_id)
+        is_ours = _conclude(operation, state, error, wait)
+        if is_ours and operation.refund_id is not None:
+            _move_refund(
+                Refund.objects.get(pk=operation.refund_id),
+                _REFUND_AFTER[OperationState(state)],
+                error=error,
+            )
+    return is_ours
+
+
+def _conclude(
+    operation: Operation, state: str, error: str = "", wait: int | None = None
+) -> bool:
+    """Write the end of a call whose lease is ours; the caller holds the transaction."""
+    is_open = state in _OPEN_STATES
+    return bool(
+        Operation.objects.filter(
+            pk=operation.pk,
+            state=OperationState.IN_FLIGHT,
+            lease_token=operation.lease_token,
+        ).update(
+            state=state,
+            error=storable(error, 255),
+            lease_until=DatabaseNow() + timedelta(seconds=wait) if wait else None,
+            retry_at=DatabaseNow() + _step(SYNC_DELAYS, operation.attempts),
+            open_slot=F("open_slot") if is_open else None,
+            updated_at=DatabaseNow(),
+        )
+    )
+
+
+@_retried
+def conclude_checkout(
+    payment_id: int, operation: Operation, snapshot: PaymentSnapshot
+) -> Payment:
+    """Store where the buyer goes next and mark the checkout as started.
+
+    A result whose lease was lost is dropped when another worker stored its own.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        is_ours = _conclude(operation, OperationState.SUCCEEDED)
+        if not is_ours and payment.next_action:
+            return payment
+        now = timezone.now()
+        payment.started_at = payment.started_at or now
+        fields = ["started_at", "sync_at", "status", "updated_at"]
+        if payment.status not in states.FINAL_STATUSES:
+            payment.sync_at = now + SYNC_DELAYS[0]
+        if payment.status in _STARTABLE:
+            payment.status = PaymentStatus.PENDING
+            if snapshot.next_action:
+                payment.next_action = dump_action(snapshot.next_action)
+                fields.append("next_action")
+        if not payment.provider_reference and not _is_taken(payment, snapshot):
+            payment.provider_reference = snapshot.provider_reference or None
+            fields.append("provider_reference")
+        if snapshot.expires_at and not payment.expires_at:
+            payment.expires_at = snapshot.expires_at
+            fields.append("expires_at")
+        payment.save(update_fields=fields)
+    return payment
+
+
+# Calls that move money -------------------------------------------------------------
+
+_OPEN_STATES = frozenset(
+    {OperationState.REQUESTED, OperationState.IN_FLIGHT, OperationState.UNKNOWN}
+)
+_SENT_STATES = frozenset({OperationState.IN_FLIGHT, OperationState.UNKNOWN})
+
+RESERVING_STATUSES = frozenset(
+    {RefundStatus.REQUESTED, RefundStatus.PENDING, RefundStatus.UNKNOWN}
+)
+"""Refunds whose money is spoken for although it has not moved yet."""
+
+_REFUND_AFTER: Mapping[OperationState, RefundStatus] = {
+    OperationState.REQUESTED: RefundStatus.REQUESTED,
+    OperationState.IN_FLIGHT: RefundStatus.REQUESTED,
+    OperationState.UNKNOWN: RefundStatus.UNKNOWN,
+    OperationState.REFUSED: RefundStatus.FAILED,
+    OperationState.ABANDONED: RefundStatus.FAILED,
+}
+
+_OPERATION_AFTER: Mapping[RefundStatus, OperationState] = {
+    RefundStatus.REQUESTED: OperationState.UNKNOWN,
+    RefundStatus.UNKNOWN: OperationState.UNKNOWN,
+    RefundStatus.PENDING: OperationState.SUCCEEDED,
+    RefundStatus.SUCCEEDED: OperationState.SUCCEEDED,
+    RefundStatus.FAILED: OperationState.REFUSED,
+}
+
+_SHARED_SLOT = frozenset(
+    {OperationKind.CONFIRM, OperationKind.CAPTURE, OperationKind.VOID}
+)
+"""At most one of these is open for a payment: they decide over the same money."""
+
+_MAY_VOID = frozenset({PaymentStatus.AUTHORIZED, PaymentStatus.IN_REVIEW})
+_MAY_SETTLE = frozenset({PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED})
+
+
+def refundable_minor(payment: Payment) -> int:
+    """Return what may still be given back: taken, not returned, not spoken for.
+
+    What the buyer's bank took back is not there to be given a second time.
+    """
+    spoken_for = sum(
+        payment.refunds.filter(status__in=RESERVING_STATUSES).values_list(
+            "amount_minor", flat=True
+        )
+    )
+    return _refundable(payment, spoken_for)
+
+
+def has_open_refund(payment: Payment) -> bool:
+    """Say whether a refund of ``payment`` may still move money."""
+    return payment.refunds.filter(status__in=RESERVING_STATUSES).exists()
+
+
+def _refundable(payment: Payment, spoken_for: int) -> int:
+    disputed = payment.transactions.aggregate(
+        lost=Sum("amount_minor", default=0, filter=Q(kind=TransactionKind.CHARGEBACK)),
+        won=Sum(
+            "amount_minor",
+            default=0,
+            filter=Q(kind=TransactionKind.CHARGEBACK_REVERSAL),
+        ),
+    )
+    charged_back = max(disputed["lost"] - disputed["won"], 0)
+    left = payment.captured_minor - payment.refunded_minor - charged_back
+    return int(max(left - spoken_for, 0))
+
+
+def movable_minor(payment: Payment, kind: OperationKind) -> int:
+    """Return the most that ``kind`` may move now, in minor units; 0: not possible."""
+    status = PaymentStatus(payment.status)
+    match kind:
+        case OperationKind.REFUND:
+            return refundable_minor(payment)
+        case OperationKind.CAPTURE:
+            is_open = status in {*_MAY_SETTLE, PaymentStatus.AUTHORIZED}
+            left = payment.authorized_minor - payment.captured_minor
+            return max(left, 0) if is_open else 0
+        case OperationKind.VOID:
+            is_open = status in _MAY_VOID and payment.captured_minor == 0
+            return payment.authorized_minor if is_open else 0
+        case OperationKind.CONFIRM:
+            is_open = status == PaymentStatus.AUTHENTICATED
+            return payment.amount_minor if is_open else 0
+        case OperationKind.SETTLE:
+            is_done = payment.transactions.filter(kind=TransactionKind.SETTLEMENT)
+            is_open = status in _MAY_SETTLE and not is_done.exists()
+            return payment.captured_minor if is_open else 0
+        case _:
+            return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What somebody wants done to a payment, before it is allowed.
+
+    ``amount`` None: all that is left. ``may_be_partial``: the provider can do less
+    than all of it. ``reserves_only``: a confirmation that takes nothing yet.
+    ``expected_left_minor`` is what the asker saw: if something else is left by now,
+    they must look again. ``approval_above_minor``: above it, with what this payment gave back before, a
+    second person must agree.
+    """
+
+    kind: OperationKind
+    amount: Money | None = None
+    may_be_partial: bool = False
+    reserves_only: bool = False
+    actor: str = ""
+    client_key: str | None = None
+    reason: str = ""
+    account: Mapping[str, str] | None = None
+    provider_data: Mapping[str, Any] | None = None
+    expected_left_minor: int | None = None
+    approval_above_minor: int | None = None
+
+    @property
+    def wish(self) -> str:
+        """The wish itself: a key that comes again must come with the same one.
+
+        Stored as a keyed digest: a bank account could be guessed from a plain one.
+        """
+        said = [
+            self.kind,
+            str(self.amount),
+            self.reserves_only,
+            self.reason,
+            self.account,
+            self.provider_data,
+        ]
+        return json.dumps(said, sort_keys=True, default=str)
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of the wish as it is stored now; older keys gave other ones."""
+        return crypto.keyed_digest(self.wish)
+
+
+@_retried
+def request_operation(payment: Payment, intent: Intent) -> Operation:
+    """Reserve what ``intent`` wants and write it ahead; nothing is sent.
+
+    Joins the caller's transaction. A client key that was seen before returns its own
+    operation. So does the same wish while it is still open, but for refunds: two equal
+    refunds may both be meant.
+
+    `InvalidAmount`, `InvalidTransition` or `InvalidOperation`, with ``field``.
+    """
+    with transaction.atomic():
+        locked = _lock(payment.pk)
+        if intent.client_key is not None:
+            seen = Operation.objects.filter(client_key=intent.client_key).first()
+            if seen is not None:
+                return _same_wish(seen, intent)
+        # A locking read and a write, so that no isolation level decides by old rows.
+        spoken_for = sum(
+            refund.amount_minor
+            for refund in locked.refunds.select_for_update()
+            if refund.status in RESERVING_STATUSES
+        )
+        Payment.objects.filter(pk=locked.pk).update(updated_at=DatabaseNow())
+        slot = _slot(locked, intent.kind)
+        open_one = slot and Operation.objects.filter(open_slot=slot).first()
+        left = (
+            _refundable(locked, spoken_for)
+            if intent.kind == OperationKind.REFUND
+            else movable_minor(locked, intent.kind)
+        )
+        amount_minor = _amount_minor(locked, intent, left, open_one or None)
+        if open_one:
+            return open_one
+        limit = intent.approval_above_minor
+        # With what went back before, or many small ones would pass for none.
+        returned = locked.captured_minor - left
+        operation = Operation(
+            kind=intent.kind,
+            payment=locked,
+            amount_minor=amount_minor,
+            open_slot=slot,
+            client_key=intent.client_key,
+            client_fingerprint=intent.fingerprint if intent.client_key else "",
+            actor=storable(intent.actor, 150),
+            needs_approval=limit is not None and returned + amount_minor > limit,
+        )
+        if intent.kind == OperationKind.REFUND:
+            operation.refund = Refund.objects.create(
+                payment=locked,
+                amount_minor=amount_minor,
+                reason=storable(intent.reason, 255),
+                requested_by=operation.actor,
+                account=_refund_extras(intent),
+            )
+            _tell_refund(operation.refund)
+        operation.save(force_insert=True)
+    return operation
+
+
+def _same_wish(seen: Operation, intent: Intent) -> Operation:
+    if seen.client_fingerprint not in crypto.keyed_digests(intent.wish):
+        raise InvalidOperation(
+            "the idempotency key was used for something else; use a new one",
+            "idempotency_key",
+        )
+    return seen
+
+
+def _slot(payment: Payment, kind: OperationKind) -> str | None:
+    if kind == OperationKind.REFUND:
+        return None
+    name = "authorization" if kind in _SHARED_SLOT else str(kind)
+    return f"{name}:{payment.pk}"
+
+
+def _refund_extras(intent: Intent) -> dict[str, Any] | None:
+    extras = {"account": intent.account, "provider_data": intent.provider_data}
+    return extras if any(extras.values()) else None
+
+
+def _amount_minor(
+    payment: Payment, intent: Intent, left: int, open_one: Operation | None
+) -> int:
+    """Return what ``intent`` moves of what is ``left``, or raise what is wrong."""
+    kind = intent.kind
+    if open_one is not None and open_one.kind != kind:
+        raise InvalidTransition(
+            f"payment {payment.uuid}: a {open_one.kind} is under way and its outcome "
+            f"is not known yet; wait for it before you {kind}"
+        )
+    if open_one is not None and intent.reserves_only != (open_one.amount_minor == 0):
+        raise InvalidTransition(
+            f"payment {payment.uuid}: another {kind} is under way; wait for it",
+            "capture",
+        )
+    if open_one is None and left == 0:
+        raise InvalidTransition(
+            f"payment {payment.uuid} is {payment.status}: nothing is left to {kind}"
+        )
+    if open_one is not None:
+        left = open_one.amount_minor
+    if intent.expected_left_minor not in {None, left}:
+        raise InvalidTransition(
+            f"the payment has changed meanwhile: "
+            f"{money.from_minor(left, payment.currency)} is left to {kind}; "
+            "look at it again",
+            "expected_left",
+        )
+    if intent.reserves_only:
+        return 0
+    if intent.amount is None:
+        amount_minor = left
+    else:
+        amount_minor = _checked_amount(payment, intent.amount)
+    if open_one is not None and amount_minor != left:
+        raise InvalidTransition(
+            f"payment {payment.uuid}: another {kind} is under way; wait for it",
+            "amount",
+        )
+    if amount_minor > left:
+        raise InvalidAmount(
+            f"amount {intent.amount} is more than what is left to {kind}, "
+            f"{money.from_minor(left, payment.currency)}",
+            "amount",
+        )
+    whole = payment.captured_minor if kind == OperationKind.REFUND else left
+    if amount_minor != whole and not intent.may_be_partial:
+        raise InvalidAmount(
+            f"the provider can only {kind} all of it: "
+            f"{money.from_minor(whole, payment.currency)}",
+            "amount",
+        )
+    return amount_minor
+
+
+def _checked_amount(payment: Payment, amount: object) -> int:
+    if not isinstance(amount, Money):
+        raise InvalidAmount(
+            f"amount is a {type(amount).__name__}; use Money('26.30', 'USD')", "amount"
+        )
+    if amount.currency.code != payment.currency:
+        raise InvalidAmount(
+            f"amount is in {amount.currency.code}, the payment in {payment.currency}",
+            "amount",
+        )
+    minor = money.to_minor(amount)
+    if minor <= 0:
+        raise InvalidAmount(f"amount {amount} must be above zero", "amount")
+    return minor
+
+
+@_retried
+def approve_operation(operation: Operation, actor: str) -> bool:
+    """Let a second person agree; False if it does not wait, or they asked for it."""
+    with transaction.atomic():
+        return bool(
+            actor
+            and Operation.objects.filter(
+                pk=operation.pk,
+                state=OperationState.REQUESTED,
+                needs_approval=True,
+                approved_by="",
+            )
+            .exclude(actor=storable(actor, 150))
+            .update(approved_by=storable(actor, 150), updated_at=DatabaseNow())
+        )
+
+
+@_retried
+def abandon_operation(operation: Operation, actor: str) -> bool:
+    """Free what ``operation`` reserved because a person says that it did not happen.
+
+    Only what nobody works on: waiting, or of unknown outcome.
+    """
+    with transaction.atomic(durable=True):
+        payment = None
+        if operation.payment_id is not None:
+            payment = _lock(operation.payment_id)
+        is_done = Operation.objects.filter(
+            pk=operation.pk,
+            state__in=[OperationState.REQUESTED, OperationState.UNKNOWN],
+        ).update(
+            state=OperationState.ABANDONED,
+            open_slot=None,
+            error=storable(f"abandoned by {actor}", 255),
+            updated_at=DatabaseNow(),
+        )
+        if is_done and operation.refund_id is not None:
+            refund = Refund.objects.get(pk=operation.refund_id)
+            _move_refund(refund, RefundStatus.FAILED, error=f"abandoned by {actor}")
+        if is_done and payment is not None and operation.kind == OperationKind.CHARGE:
+            _add_failure(payment, f"abandoned by {actor}", Source.STAFF)
+    return bool(is_done)
+
+
+def _add_failure(
+    payment: Payment,
+    detail: str,
+    source: Source,
+    reason: DeclineCode = DeclineCode.GENERIC,
+) -> None:
+    """Add the fact that nothing was charged to a payment that is locked."""
+    known = list(payment.transactions.all())
+    fact = Transaction(
+        payment=payment,
+        kind=TransactionKind.FAILURE,
+        currency=payment.currency,
+        source=source,
+        reason=reason,
+        detail=storable(detail, 255),
+    )
+    if _is_new(fact, known):
+        _add_facts(payment, known, [fact])
+
+
+@_retried
+def expire_lease(operation: Operation) -> bool:
+    """Mark a call as unknown whose worker died; False while somebody works on it."""
+    refund = operation.refund
+    with transaction.atomic(durable=True):
+        if operation.payment_id is not None:
+            _lock(operation.payment_id)
+        if refund is not None:
+            refund.refresh_from_db()
+        # Proof may have come another way before the answer was lost.
+        is_proven = refund is not None and refund.status == RefundStatus.SUCCEEDED
+        is_lost = Operation.objects.filter(
+            pk=operation.pk,
+            state=OperationState.IN_FLIGHT,
+            lease_until__lt=DatabaseNow(),
+        ).update(
+            state=OperationState.SUCCEEDED if is_proven else OperationState.UNKNOWN,
+            lease_until=None,
+            error="" if is_proven else "the worker was lost",
+            updated_at=DatabaseNow(),
+        )
+        if is_lost and refund is not None:
+            _move_refund(refund, RefundStatus.UNKNOWN)
+    return bool(is_lost)
+
+
+def open_operations(payment: Payment) -> list[Operation]:
+    """Return the calls on the money of ``payment`` that may be carried on."""
+    return list(
+        payment.operations.filter(
+            Q(needs_approval=False) | ~Q(approved_by=""), state__in=_OPEN_STATES
+        ).exclude(kind=OperationKind.CHECKOUT)
+    )
+
+
+def due_operations() -> QuerySet[Operation]:
+    """Return the calls that are open and that nobody works on right now.
+
+    Of all kinds but checkouts. What waits for a second person is not due.
+    """
+    return Operation.objects.filter(
+        Q(needs_approval=False) | ~Q(approved_by=""),
+        state__in=_OPEN_STATES,
+        retry_at__lte=DatabaseNow(),
+    ).exclude(kind=OperationKind.CHECKOUT)
+
+
+def postponed_operation() -> dict[str, Any]:
+    """Return what makes an open operation the taker's until its next attempt."""
+    return {"retry_at": _postponed("attempts"), "attempts": F("attempts") + 1}
+
+
+def _payment_id(operation: Operation) -> int:
+    payment_id = operation.payment_id
+    assert payment_id is not None, "operations on money name their payment"  # noqa: S101
+    return payment_id
+
+
+@_retried
+def conclude_payment_operation(
+    operation: Operation, snapshot: PaymentSnapshot, *, account: Account
+) -> Verdict:
+    """Write the answer to a capture, void, confirmation or settlement as facts.
+
+    A refused capture or void leaves the authorization as it was; a refused
+    confirmation ends the payment, as a decline does.
+    """
+    kind = OperationKind(operation.kind)
+    is_refused = snapshot.status in states.UNSUCCESSFUL_STATUSES
+    if kind == OperationKind.VOID:
+        is_refused = snapshot.status == PaymentStatus.FAILED
+    decline = snapshot.decline
+    with transaction.atomic(durable=True):
+        payment = _lock(_payment_id(operation))
+        if is_refused and kind != OperationKind.CONFIRM:
+            said = (decline.message or decline.provider_code) if decline else ""
+            _conclude(operation, OperationState.REFUSED, said)
+            return Verdict.IGNORED
+        verdict = _apply(
+            payment,
+            _as_done(operation, snapshot),
+            account=account,
+            source=Source.OPERATION,
+            done=kind,
+        )
+        is_open = snapshot.status == PaymentStatus.PENDING or (
+            kind in _DONE and snapshot.status not in _DONE[kind]
+        )
+        if verdict == Verdict.HELD or is_open:
+            _conclude(operation, OperationState.UNKNOWN, "the answer is not final")
+        else:
+            is_done = not is_refused
+            _conclude(
+                operation,
+                OperationState.SUCCEEDED if is_done else OperationState.REFUSED,
+            )
+    return verdict
+
+
+_DONE: Mapping[OperationKind, frozenset[PaymentStatus]] = {
+    OperationKind.CAPTURE: states.PAID_STATUSES,
+    OperationKind.SETTLE: states.PAID_STATUSES,
+    OperationKind.VOID: frozenset({PaymentStatus.CANCELED}),
+}
+"""What an answer must say for the call to have happened."""
+
+
+def _as_done(operation: Operation, snapshot: PaymentSnapshot) -> PaymentSnapshot:
+    """Return ``snapshot`` with the new total, where a provider only says "done".
+
+    Counted from the payment as it was read before the call: a message or an inquiry
+    may have brought the same capture meanwhile. A capture with a reference of its own
+    has a total of its own.
+    """
+    payment = operation.payment
+    is_capture = operation.kind == OperationKind.CAPTURE
+    if payment is None or not is_capture or snapshot.captured is not None:
+        return snapshot
+    is_same = snapshot.provider_reference in {"", payment.transaction_reference}
+    total = operation.amount_minor + (payment.captured_minor if is_same else 0)
+    return dataclasses.replace(
+        snapshot, captured=money.from_minor(total, payment.currency)
+    )
+
+
+# Refunds ---------------------------------------------------------------------------
+
+
+@_retried
+def conclude_refund(
+    refund: Refund,
+    snapshot: RefundSnapshot,
+    *,
+    source: Source,
+    operation: Operation | None = None,
+) -> Refund:
+    """Write what the provider says about one of our refunds, and its fact.
+
+    ``operation`` is the call that was answered, if this is its answer. Success is
+    final; proof of it beats an earlier failure. Another amount than ours is held.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(refund.payment_id)
+        refund = Refund.objects.get(pk=refund.pk)
+        _conclude_refund(payment, refund, snapshot, source, operation)
+    return refund
+
+
+def _conclude_refund(
+    payment: Payment,
+    refund: Refund,
+    snapshot: RefundSnapshot,
+    source: Source,
+    operation: Operation | None = None,
+) -> None:
+    refund.payment = payment
+    status = snapshot.status
+    if snapshot.amount is not None and snapshot.amount != refund.amount:
+        known = list(payment.transactions.all())
+        claim = PaymentSnapshot(
+            status=PaymentStatus.PENDING,
+            provider_reference=snapshot.provider_reference,
+            amount=snapshot.amount,
+        )
+        fact = _discrepancy(payment, claim, ReviewReason.AMOUNT_MISMATCH)
+        fact.source = source
+        if _is_new(fact, known):
+            _add_facts(payment, known, [fact])
+        status = RefundStatus.UNKNOWN
+    reference = snapshot.provider_reference
+    if _COMPARABLE.fullmatch(reference) and not refund.provider_reference:
+        refund.provider_reference = reference
+    state = _OPERATION_AFTER[status]
+    if operation is not None:
+        _conclude(operation, state, _said(snapshot))
+    if state != OperationState.UNKNOWN:
+        # Also what was not sent, as far as we knew: it must not be sent again.
+        refund.operations.filter(state__in=_OPEN_STATES).update(
+            state=state, updated_at=DatabaseNow()
+        )
+    if status == RefundStatus.REQUESTED:
+        status = RefundStatus.UNKNOWN
+    if refund.status == RefundStatus.FAILED and not _reopens(refund, status):
+        status = RefundStatus.FAILED
+    if status == RefundStatus.SUCCEEDED:
+        refund.save(update_fields=["provider_reference"])
+        _add_refund_fact(payment, refund, source, snapshot.occurred_at)
+        refund.refresh_from_db()
+    _move_refund(refund, status, error=_said(snapshot) or refund.error)
+
+
+def _reopens(refund: Refund, status: RefundStatus) -> bool:
+    """Say whether news about a failed refund are more than an echo of older times.
+
+    Success is. So is a refund in transit that a person believed not to have happened.
+    """
+    return status == RefundStatus.SUCCEEDED or (
+        status == RefundStatus.PENDING
+        and refund.operations.filter(state=OperationState.ABANDONED).exists()
+    )
+
+
+def _said(snapshot: RefundSnapshot) -> str:
+    decline = snapshot.decline
+    return (decline.message or decline.provider_code) if decline else ""
+
+
+def _is_new(fact: Transaction, known: Iterable[Transaction]) -> bool:
+    return (fact.kind, fact.provider_reference) not in {
+        (other.kind, other.provider_reference) for other in known
+    }
+
+
+def _add_refund_fact(
+    payment: Payment, refund: Refund, source: Source, occurred_at: datetime | None
+) -> None:
+    """Add the fact that ``refund`` happened, under our own reference of it."""
+    known = list(payment.transactions.all())
+    fact = Transaction(
+        payment=payment,
+        kind=TransactionKind.REFUND,
+        amount_minor=refund.amount_minor,
+        currency=payment.currency,
+        provider_reference=refund.merchant_reference,
+        source=source,
+        occurred_at=occurred_at,
+    )
+    if _is_new(fact, known):
+        _add_facts(payment, known, [fact])
+
+
+def _move_refund(refund: Refund, status: RefundStatus, error: str = "") -> None:
+    """Write a refund's new status and tell the shop; a success stays a success."""
+    before = RefundStatus(refund.status)
+    if before == RefundStatus.SUCCEEDED:
+        status = before
+    refund.status = status
+    is_over = status not in RESERVING_STATUSES
+    refund.sync_at = None
+    if is_over:
+        refund.account = None
+    elif status != RefundStatus.REQUESTED:
+        refund.sync_at = timezone.now() + _step(SYNC_DELAYS, refund.sync_attempts)
+    refund.error = storable(error, 255) if status != RefundStatus.SUCCEEDED else ""
+    refund.save(
+        update_fields=[
+            "provider_reference",
+            "status",
+            "account",
+            "sync_at",
+            "error",
+            "updated_at",
+        ]
+    )
+    if status != before:
+        _tell_refund(refund)
+
+
+def _tell_refund(refund: Refund) -> None:
+    Notice.objects.create(
+        refund=refund,
+        payment_id=refund.payment_id,
+        signals=["refund_status_changed"],
+        due_at=DatabaseNow(),
+    )
+
+
+def due_refunds() -> QuerySet[Refund]:
+    """Return the refunds in transit about which the provider should be asked now."""
+    return Refund.objects.filter(sync_at__lte=DatabaseNow())
+
+
+@_retried
+def apply_refund(
+    payment_id: int, snapshot: RefundSnapshot, *, source: Source
+) -> Verdict:
+    """Turn a message about a refund into facts, whoever made the refund.
+
+    One that is not ours was made at the provider: it becomes a fact once it succeeded.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        ours = _our_refund(payment, snapshot)
+        if ours is not None:
+            before = ours.status
+            _conclude_refund(payment, ours, snapshot, source)
+            return Verdict.APPLIED if ours.status != before else Verdict.IGNORED
+        if snapshot.status != RefundStatus.SUCCEEDED or snapshot.amount is None:
+            return Verdict.IGNORED
+        if (
+            not snapshot.provider_reference
+            or snapshot.amount.currency.code != payment.currency
+            or not _COMPARABLE.fullmatch(snapshot.provider_reference)
+        ):
+            return Verdict.HELD
+        if _name_external_refund(payment, snapshot.provider_reference, snapshot.amount):
+            return Verdict.IGNORED
+        known = list(payment.transactions.all())
+        fact = Transaction(
+            payment=payment,
+            kind=TransactionKind.REFUND,
+            amount_minor=money.to_minor(snapshot.amount),
+            currency=payment.currency,
+            provider_reference=snapshot.provider_reference,
+            source=source,
+            occurred_at=snapshot.occurred_at,
+        )
+        if not _is_new(fact, known):
+            return Verdict.IGNORED
+        _add_facts(payment, known, [fact])
+    return Verdict.APPLIED
+
+
+def _our_refund(payment: Payment, snapshot: RefundSnapshot) -> Refund | None:
+    """Return the refund of ours that a message is about.
+
+    By either reference; failing that, the one of the same amount that was sent and
+    whose answer, with the provider's name for it, is still to come.
+    """
+    ours = payment.refunds.filter(is_external=False)
+    named = ours.filter(
+        Q(merchant_reference=snapshot.merchant_reference or "-")
+        | Q(provider_reference=snapshot.provider_reference or "-")
+    ).first()
+    if named is not None or snapshot.merchant_reference is not None:
+        return named
+    return next(
+        (
+            refund
+            for refund in _unanswered_refunds(payment)
+            if not refund.provider_reference and refund.amount == snapshot.amount
+        ),
+        None,
+    )
+
+
+def _name_external_refund(payment: Payment, reference: str, amount: Money) -> bool:
+    """Say whether a refund made at the provider is counted, by its name or by a total.
+
+    One that was noticed by a total only gets its name now. Several may be behind one
+    total, so it gives each its part. More than was taken cannot have gone back: what
+    would exceed it is in a total already.
+    """
+    external = payment.refunds.filter(is_external=True)
+    if external.filter(provider_reference=reference).exists():
+        return True
+    by_totals = external.filter(provider_reference__startswith="+")
+    minor = money.to_minor(amount)
+    source = by_totals.filter(amount_minor__gte=minor).order_by("amount_minor").first()
+    if source is None:
+        is_full = payment.refunded_minor + minor > payment.captured_minor
+        return is_full and by_totals.exists()
+    if source.amount_minor == minor:
+        source.provider_reference = reference
+        source.save(update_fields=["provider_reference", "updated_at"])
+        return True
+    source.amount_minor -= minor
+    source.save(update_fields=["amount_minor", "updated_at"])
+    Refund.objects.create(
+        payment=payment,
+        amount_minor=minor,
+        status=RefundStatus.SUCCEEDED,
+        provider_reference=reference,
+        is_external=True,
+    )
+    return True
+
+
+@_retried
+def apply_dispute(
+    payment_id: int, dispute: DisputeSnapshot, *, source: Source
+) -> Verdict:
+    """Turn a dispute, or the end of one, into a fact that a person must look at."""
+    kind = TransactionKind.CHARGEBACK
+    if dispute.is_reversed:
+        kind = TransactionKind.CHARGEBACK_REVERSAL
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        is_comparable = bool(
+            dispute.reference and _COMPARABLE.fullmatch(dispute.reference)
+        )
+        if not is_comparable or dispute.amount.currency.code != payment.currency:
+            return Verdict.HELD
+        known = list(payment.transactions.all())
+        fact = Transaction(
+            payment=payment,
+            kind=kind,
+            amount_minor=money.to_minor(dispute.amount),
+            currency=payment.currency,
+            provider_reference=dispute.reference,
+            source=source,
+            occurred_at=dispute.occurred_at,
+        )
+        if not _is_new(fact, known):
+            return Verdict.IGNORED
+        _add_facts(payment, known, [fact])
+    return Verdict.APPLIED
+
+
+# Batches ---------------------------------------------------------------------------
+
+
+def open_batch(kind: str, payment_ids: Sequence[int], actor: str) -> Batch:
+    """Insert a batch and an item for each payment, in one transaction."""
+    with transaction.atomic():
+        batch = Batch.objects.create(kind=kind, actor=storable(actor, 150))
+        BatchItem.objects.bulk_create(
+            BatchItem(batch=batch, payment_id=pk) for pk in dict.fromkeys(payment_ids)
+        )
+    return batch
+
+
+@_retried
+def conclude_batch_item(item: BatchItem, state: BatchItemState, note: str) -> None:
+    """Write what became of one payment of a batch; the first final word stands."""
+    open_states = [BatchItemState.WAITING, BatchItemState.OPEN]
+    with transaction.atomic(durable=True):
+        BatchItem.objects.filter(pk=item.pk, state__in=open_states).update(
+            state=state, note=storable(note, 255)
+        )
+
+
+# The inbox -------------------------------------------------------------------------
+
+
+def find_delivery(provider: str, digest: str) -> WebhookDelivery | None:
+    """Return the stored delivery with this digest, or None."""
+    return WebhookDelivery.objects.filter(provider=provider, digest=digest).first()
+
+
+@_retried
+def store_delivery(
+    *,
+    provider: str,
+    digest: str,
+    source: Source,
+    headers: Mapping[str, str],
+    body: str,
+    payload: Mapping[str, Any],
+) -> WebhookDelivery:
+    """Return the inbox row of an authentic message; a duplicate returns the first.
+
+    The unique constraint decides, not a look before the insert.
+    """
+    delivery = WebhookDelivery(
+        provider=provider,
+        digest=digest,
+        source=source,
+        headers=dict(headers),
+        body=body,
+        payload=payload,
+        # Whoever stored it applies it; it is for others if that did not come about.
+        retry_at=timezone.now() + WORK_LEASE,
+    )
+    try:
+        with transaction.atomic(durable=True):
+            delivery.save(force_insert=True)
+    except IntegrityError:
+        return WebhookDelivery.objects.get(provider=provider, digest=digest)
+    return delivery
+
+
+def due_deliveries() -> QuerySet[WebhookDelivery]:
+    """Return the stored messages that should be applied now."""
+    return WebhookDelivery.objects.filter(
+        verdict=Verdict.STORED, retry_at__lte=DatabaseNow()
+    )
+
+
+def due_strays() -> QuerySet[WebhookDelivery]:
+    """Return the held messages whose payment should be looked for again now."""
+    return WebhookDelivery.objects.filter(rematch_at__lte=DatabaseNow())
+
+
+def postponed_delivery() -> dict[str, Any]:
+    """Return what makes a stored message the taker's; its end counts the attempt."""
+    return {"retry_at": _postponed("attempts")}
+
+
+def postponed_stray() -> dict[str, Any]:
+    """Return what makes a held message the taker's; its end counts the attempt."""
+    return {"rematch_at": _postponed("attempts")}
+
+
+_SETTLED = frozenset({Verdict.APPLIED, Verdict.IGNORED})
+
+
+@_retried
+def conclude_delivery(
+    delivery: WebhookDelivery,
+    verdict: Verdict,
+    error: str = "",
+    *,
+    is_stray: bool = False,
+) -> None:
+    """Write what became of a delivery; its raw message is erased once applied.
+
+    One that could not be applied for `DELIVERY_PATIENCE` is held for a person. For as
+    long, the payment of a held one ``is_stray`` is looked for again: it may come later.
+    """
+    is_old = timezone.now() - delivery.received_at > DELIVERY_PATIENCE
+    if verdict == Verdict.STORED and is_old:
+        verdict = Verdict.HELD
+    delivery.verdict = verdict
+    values: dict[str, Any] = {
+        "verdict": verdict,
+        "payment": delivery.payment,
+        "error": storable(error, 255),
+        # Not above what the column takes: a message may wait for a very long time.
+        "attempts": min(delivery.attempts + 1, _MAX_ATTEMPTS),
+        "rematch_at": None,
+    }
+    if verdict in _SETTLED:
+        values |= {"applied_at": timezone.now(), "payload": None}
+    later = DatabaseNow() + _step(SYNC_DELAYS, delivery.attempts)
+    if verdict == Verdict.STORED:
+        values["retry_at"] = later
+    if verdict == Verdict.HELD and is_stray and not is_old:
+        values["rematch_at"] = later
+    rows = WebhookDelivery.objects.filter(pk=delivery.pk)
+    if verdict != Verdict.APPLIED:
+        # A slower worker takes nothing back: without its message nobody could repeat.
+        rows = rows.exclude(verdict__in=_SETTLED)
+    with transaction.atomic(durable=True):
+        rows.update(**values)
+
+
+# Facts -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a message must name: the provider's alias, merchant account and mode."""
+
+    alias: str
+    account: str | None
+    is_live: bool | None
+
+
+_CLAIMS: Mapping[PaymentStatus, tuple[TransactionKind, ...]] = {
+    PaymentStatus.CREATED: (),
+    PaymentStatus.PENDING: (),
+    PaymentStatus.AWAITING_FUNDS: (TransactionKind.REGISTRATION,),
+    PaymentStatus.IN_REVIEW: (TransactionKind.REVIEW_HOLD,),
+    PaymentStatus.AUTHENTICATED: (TransactionKind.AUTHENTICATION,),
+    PaymentStatus.AUTHORIZED: (TransactionKind.AUTHORIZATION,),
+    PaymentStatus.PAID: (TransactionKind.CAPTURE,),
+    PaymentStatus.PARTIALLY_REFUNDED: (TransactionKind.CAPTURE,),
+    PaymentStatus.REFUNDED: (TransactionKind.CAPTURE,),
+    PaymentStatus.FAILED: (TransactionKind.FAILURE,),
+    PaymentStatus.CANCELED: (TransactionKind.CANCELLATION,),
+    PaymentStatus.EXPIRED: (TransactionKind.EXPIRY,),
+}
+"""The facts each status word of a snapshot stands for."""
+
+_MONEY_KINDS = {TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE}
+
+_NAMING_KINDS = {*_MONEY_KINDS, TransactionKind.REGISTRATION}
+"""The facts whose reference becomes the payment's own."""
+
+_COMPARABLE = re.compile(r"[!-*,-~]{0,100}")
+"""References as providers make them: ASCII, no blanks, no plus sign (ours, for totals
+that grow), and short enough to name the growth behind them."""
+
+
+@_retried
+def apply_snapshot(
+    payment_id: int,
+    snapshot: PaymentSnapshot,
+    *,
+    account: Account,
+    source: Source,
+    suspicion: ReviewReason | None = None,
+) -> Verdict:
+    """Turn what the provider says into facts; the one place where states change.
+
+    The snapshot must come from an authentic message or from an answer to our own
+    call. What does not fit our record becomes a discrepancy that flags the payment
+    and changes nothing else; so does a caller's own ``suspicion``. Returns *applied*,
+    *ignored* (nothing new) or *held*.
+    """
+    with transaction.atomic(durable=True):
+        return _apply(
+            _lock(payment_id),
+            snapshot,
+            account=account,
+            source=source,
+            suspicion=suspicion,
+        )
+
+
+def _apply(
+    payment: Payment,
+    snapshot: PaymentSnapshot,
+    *,
+    account: Account,
+    source: Source,
+    suspicion: ReviewReason | None = None,
+    done: OperationKind | None = None,
+) -> Verdict:
+    """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers."""
+    known = list(payment.transactions.all())
+    mismatch = _mismatch(payment, snapshot, account) or suspicion
+    wanted = (
+        [_discrepancy(payment, snapshot, mismatch)]
+        if mismatch
+        else _facts_of_operation(payment, snapshot, done)
+        or _facts(payment, snapshot, known)
+    )
+    new = [fact for fact in wanted if _is_new(fact, known)]
+    if source in _CARRIED:
+        new = _without_doubtful_refunds(payment, new)
+    for fact in new:
+        fact.source = source
+    if not mismatch:
+        _take_over(payment, snapshot)
+    if new:
+        _add_facts(payment, known, new)
+    elif not mismatch and snapshot.details:
+        payment.save(update_fields=_DESCRIPTION_FIELDS)
+    if mismatch:
+        logger.warning(
+            "payment %s: a message of %s is held: %s",
+            payment.uuid,
+            account.alias,
+            mismatch,
+        )
+        return Verdict.HELD
+    return Verdict.APPLIED if new else Verdict.IGNORED
+
+
+def _mismatch(
+    payment: Payment, snapshot: PaymentSnapshot, account: Account
+) -> ReviewReason | None:
+    """Return the first difference between the snapshot and our record.
+
+    What would make a fact must name account, order and amount: missing is unequal.
+    The order is named by our reference, or by the one the provider gave it before.
+    """
+    is_strict = bool(_CLAIMS[snapshot.status]) or snapshot.needs_review
+    named = snapshot.merchant_reference
+    if snapshot.provider_reference in _references(payment) and (
+        named is None or named == _first_reference_of_plan(payment)
+    ):
+        named = payment.merchant_reference
+    pairs = (
+        (payment.provider, account.alias, ReviewReason.ACCOUNT_MISMATCH),
+        (account.account, snapshot.account, ReviewReason.ACCOUNT_MISMATCH),
+        (account.is_live, snapshot.is_live, ReviewReason.MODE_MISMATCH),
+        (payment.merchant_reference, named, ReviewReason.REFERENCE_MISMATCH),
+    )
+    for ours, theirs, reason in pairs:
+        if ours is None:
+            continue
+        if theirs is None:
+            if is_strict:
+                return ReviewReason.FIELD_MISSING
+        elif ours != theirs:
+            return reason
+    if not _COMPARABLE.fullmatch(snapshot.provider_reference):
+        return ReviewReason.REFERENCE_MISMATCH
+    if snapshot.amount is None and snapshot.captured is None:
+        return ReviewReason.FIELD_MISSING if is_strict else None
+    if snapshot.amount is not None:
+        if snapshot.amount.currency.code != payment.currency:
+            return ReviewReason.CURRENCY_MISMATCH
+        if snapshot.amount != payment.amount:
+            return ReviewReason.AMOUNT_MISMATCH
+    return _money_mismatch(payment, snapshot)
+
+
+def _first_reference_of_plan(payment: Payment) -> str | None:
+    """Return our reference of the plan's first payment, which renewals may repeat."""
+    plan = payment.plan
+    first = plan.first_payment if plan is not None else None
+    return first.merchant_reference if first is not None else None
+
+
+def _references(payment: Payment) -> set[str]:
+    """Return the names under which the provider knows ``payment``."""
+    return {payment.provider_reference or "", payment.transaction_reference or ""} - {
+        ""
+    }
+
+
+def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason | None:
+    """Return what is wrong with a claim that money moved or will, if it is one."""
+    kinds = _CLAIMS[snapshot.status]
+    if not _NAMING_KINDS.intersection(kinds):
+        return None
+    if not snapshot.provider_reference and _MONEY_KINDS.intersection(kinds):
+        return ReviewReason.FIELD_MISSING
+    captured = snapshot.captured
+    for total in (captured, snapshot.refunded):
+        if total is not None and total.currency.code != payment.currency:
+            return ReviewReason.CURRENCY_MISMATCH
+    if (
+        captured is not None
+        and captured.amount <= 0
+        and TransactionKind.CAPTURE in kinds
+    ):
+        return ReviewReason.AMOUNT_MISMATCH
+    if snapshot.status == PaymentStatus.PARTIALLY_REFUNDED and not snapshot.refunded:
+        return ReviewReason.FIELD_MISSING
+    is_taken = _is_taken(payment, snapshot)
+    return ReviewReason.REFERENCE_MISMATCH if is_taken else None
+
+
+def _is_taken(payment: Payment, snapshot: PaymentSnapshot) -> bool:
+    """Say whether another payment has this transaction of the provider already."""
+    reference = snapshot.provider_reference
+    if not reference or reference in _references(payment):
+        return False
+    others = Payment.objects.filter(provider=payment.provider).exclude(pk=payment.pk)
+    return (
+        others.filter(
+            Q(provider_reference=reference) | Q(transaction_reference=reference)
+        ).exists()
+        or others.filter(
+            transactions__kind__in=_NAMING_KINDS,
+            transactions__provider_reference=reference,
+        ).exists()
+    )
+
+
+def _facts(
+    payment: Payment, snapshot: PaymentSnapshot, known: Sequence[Transaction]
+) -> list[Transaction]:
+    """Return the facts that ``snapshot`` stands for, unsaved.
+
+    ``captured`` and ``refunded`` are totals: what they have grown by is a fact of its
+    own, so a refund made at the provider's console is noticed.
+    """
+    kinds = _CLAIMS[snapshot.status]
+    if any(fact.kind == TransactionKind.VOID for fact in known):
+        # Its word for what we voided; nobody else canceled anything.
+        kinds = tuple(kind for kind in kinds if kind != TransactionKind.CANCELLATION)
+    if snapshot.needs_review and TransactionKind.REVIEW_HOLD not in kinds:
+        kinds = (*kinds, TransactionKind.REVIEW_HOLD)
+    decline = snapshot.decline
+    facts = [
+        Transaction(
+            payment=payment,
+            kind=kind,
+            amount_minor=payment.amount_minor if kind in _MONEY_KINDS else 0,
+            currency=payment.currency,
+            provider_reference=snapshot.provider_reference,
+            reason=decline.code if decline else "",
+            detail=storable(decline.message or decline.provider_code, 255)
+            if decline
+            else "",
+            occurred_at=_moment(snapshot),
+        )
+        for kind in kinds
+        if kind != TransactionKind.CAPTURE
+    ]
+    if TransactionKind.CAPTURE in kinds:
+        reference = snapshot.provider_reference
+        captured = snapshot.captured or payment.amount
+        refunded = snapshot.refunded
+        if refunded is None and snapshot.status == PaymentStatus.REFUNDED:
+            refunded = captured
+        facts += _growth(payment, known, TransactionKind.CAPTURE, reference, captured)
+        if refunded:
+            facts += _refund_growth(payment, known, refunded)
+        for fact in facts:
+            fact.occurred_at = _moment(snapshot)
+    return facts
+
+
+def _facts_of_operation(
+    payment: Payment, snapshot: PaymentSnapshot, done: OperationKind | None
+) -> list[Transaction]:
+    """Return the fact of a void or a settlement, which no status word stands for."""
+    kinds = {
+        OperationKind.VOID: TransactionKind.VOID,
+        OperationKind.SETTLE: TransactionKind.SETTLEMENT,
+    }
+    if done not in kinds or snapshot.status not in _DONE[done]:
+        return []
+    is_void = done == OperationKind.VOID
+    return [
+        Transaction(
+            payment=payment,
+            kind=kinds[done],
+            amount_minor=payment.authorized_minor if is_void else 0,
+            currency=payment.currency,
+            provider_reference=snapshot.provider_reference,
+            occurred_at=_moment(snapshot),
+        )
+    ]
+
+
+def _refund_growth(
+    payment: Payment, known: Sequence[Transaction], total: Money
+) -> list[Transaction]:
+    """Return what a total of refunds has grown by: first our own, then others'.
+
+    A refund of ours that was sent and whose answer is not known explains the growth
+    before a refund made at the provider's console does.
+    """
+    facts: list[Transaction] = []
+    for fact in _growth(payment, known, TransactionKind.REFUND, "", total):
+        explaining = _explaining(_unanswered_refunds(payment), fact.amount_minor)
+        facts += [
+            Transaction(
+                payment=payment,
+                kind=TransactionKind.REFUND,
+                amount_minor=refund.amount_minor,
+                currency=payment.currency,
+                provider_reference=refund.merchant_reference,
+            )
+            for refund in explaining
+        ]
+        fact.amount_minor -= sum(refund.amount_minor for refund in explaining)
+        if fact.amount_minor:
+            facts.append(fact)
+    return facts
+
+
+_CARRIED = frozenset({Source.WEBHOOK, Source.RETURN})
+"""Sources that may bring old news; the answer to an inquiry is of now."""
+
+
+def _without_doubtful_refunds(
+    payment: Payment, new: list[Transaction]
+) -> list[Transaction]:
+    """Return ``new`` without what a carried total puts down to the console wrongly.
+
+    An old total lacks refunds of ours that were made after it. While one of them is
+    undecided the difference cannot be told from theirs, so it waits for an inquiry.
+    """
+    by_total = [
+        fact
+        for fact in new
+        if fact.kind == TransactionKind.REFUND
+        and fact.provider_reference.startswith("+")
+    ]
+    if not by_total:
+        return new
+    explained = {fact.provider_reference for fact in new}
+    is_doubtful = any(
+        refund.status in RESERVING_STATUSES
+        and refund.merchant_reference not in explained
+        for refund in _unanswered_refunds(payment)
+    )
+    return [fact for fact in new if not is_doubtful or fact not in by_total]
+
+
+def _unanswered_refunds(payment: Payment) -> list[Refund]:
+    """Return our refunds that were sent and whose end is not known.
+
+    First those whose answer is still to come: it adds nothing to a fact of theirs, but
+    would count a second time what was taken for another's.
+    """
+    was_sent = Q(operations__state__in=_SENT_STATES) | Q(
+        status__in=[RefundStatus.PENDING, RefundStatus.UNKNOWN]
+    )
+    # A person said that it did not happen; a total may know better.
+    was_dropped = Q(
+        status=RefundStatus.FAILED,
+        operations__state=OperationState.ABANDONED,
+        operations__attempts__gt=0,
+    )
+    sent = payment.refunds.filter(is_external=False).filter(
+        Q(status__in=RESERVING_STATUSES) & was_sent | was_dropped
+    )
+    under_way = set(
+        payment.operations.filter(state=OperationState.IN_FLIGHT).values_list(
+            "refund_id", flat=True
+        )
+    )
+    return sorted(
+        sent.distinct(),
+        key=lambda refund: (
+            refund.pk not in under_way,
+            refund.status == RefundStatus.FAILED,
+            refund.pk,
+        ),
+    )
+
+
+_MOST_COMBINED = 10
+
+
+def _explaining(refunds: Sequence[Refund], growth_minor: int) -> Sequence[Refund]:
+    """Return the refunds that come nearest to ``growth_minor`` together, not above it.
+
+    Of equals the fewest, and those that come first.
+    """
+    few = refunds[:_MOST_COMBINED]
+    groups = (
+        group
+        for size in range(len(few) + 1)
+        for group in itertools.combinations(few, size)
+    )
+    totals = ((sum(one.amount_minor for one in group), group) for group in groups)
+    return max(
+        (pair for pair in totals if pair[0] <= growth_minor), key=lambda pair: pair[0]
+    )[1]
+
+
+def _growth(
+    payment: Payment,
+    known: Sequence[Transaction],
+    kind: TransactionKind,
+    reference: str,
+    total: Money,
+) -> list[Transaction]:
+    """Return the fact that a total has grown beyond the known facts, if it has.
+
+    Of a capture, under the same ``reference``; of refunds, whoever made them.
+    """
+    same = [
+        fact
+        for fact in known
+        if fact.kind == kind
+        and (not reference or fact.provider_reference.split("+")[0] == reference)
+    ]
+    total_minor = money.to_minor(total)
+    growth = total_minor - sum(fact.amount_minor for fact in same)
+    if growth <= 0:
+        return []
+    name = reference if reference and not same else f"{reference}+{total_minor}"
+    return [
+        Transaction(
+            payment=payment,
+            kind=kind,
+            amount_minor=growth,
+            currency=payment.currency,
+            provider_reference=name,
+        )
+    ]
+
+
+def _moment(snapshot: PaymentSnapshot) -> datetime | None:
+    """Return when it happened in UTC, as it reads once it is stored."""
+    try:
+        return snapshot.occurred_at and snapshot.occurred_at.astimezone(UTC)
+    except OverflowError:
+        return None  # The first or the last day of all, in another zone.
+
+
+def _discrepancy(
+    payment: Payment, snapshot: PaymentSnapshot, reason: ReviewReason
+) -> Transaction:
+    """Return the fact that an authentic message does not fit our record."""
+    claim = f"{snapshot.status} {snapshot.amount} {snapshot.provider_reference}"
+    identity = f"{reason} {claim}".encode("utf-8", "backslashreplace")
+    try:
+        reported = money.to_minor(snapshot.amount) if snapshot.amount else 0
+    except InvalidAmount:
+        reported = 0
+    return Transaction(
+        payment=payment,
+        kind=TransactionKind.DISCREPANCY,
+        amount_minor=max(reported, 0),
+        currency=snapshot.amount.currency.code if snapshot.amount else payment.currency,
+        # The claim is its identity, so a repeated message makes one fact.
+        provider_reference=hashlib.sha256(identity).hexdigest(),
+        reason=reason,
+        detail=storable(claim, 255),
+        occurred_at=_moment(snapshot),
+    )
+
+
+_DESCRIPTION_FIELDS = ("method", "details", "expires_at", "updated_at")
+
+
+def _is_account(name: str, value: object) -> bool:
+    """Say whether this is an account to pay into, which is never masked.
+
+    One such number in ten looks like a card number, and the buyer needs them all.
+    """
+    return name == "virtual_account_number" and bool(
+        re.fullmatch(r"[0-9A-Za-z -]{1,40}", str(value))
+    )
+
+
+def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
+    """Copy what describes the payment but decides nothing."""
+    if snapshot.method:
+        payment.method = storable(snapshot.method, 64)
+    if snapshot.expires_at:
+        payment.expires_at = snapshot.expires_at
+    payment.details = {
+        **payment.details,
+        **{
+            name: value if _is_account(name, value) else scrub(value)
+            for name, value in snapshot.details.items()
+            if value
+        },
+    }
+    # Only with a claim of money, which must name account, order and amount.
+    is_proven = bool(_MONEY_KINDS.intersection(_CLAIMS[snapshot.status]))
+    is_wished = payment.save_token and bool(payment.customer_id)
+    if snapshot.token and is_proven and is_wished:
+        wallet.save_token(payment, snapshot.token)
+
+
+def _add_facts(
+    payment: Payment, known: Iterable[Transaction], new: list[Transaction]
+) -> None:
+    """Insert the facts, fold, and write what the shop must hear, in this order."""
+    before = (payment.status, payment.review_reason)
+    new = [*new, *_hold_if_paid_twice(payment, known, new)]
+    payment.provider_reference = payment.provider_reference or _first_reference(
+        new, _NAMING_KINDS
+    )
+    payment.transaction_reference = payment.transaction_reference or _first_reference(
+        new, _MONEY_KINDS
+    )
+    # One by one: MariaDB and older SQLite return no keys from a bulk insert.
+    for fact in new:
+        fact.save(force_insert=True)
+    state = _fold(payment, (*known, *new))
+    # Money that was given back before the shop heard of it is nothing to deliver for.
+    is_first_settled = (
+        state.is_settled
+        and payment.paid_at is None
+        and state.status != PaymentStatus.REFUNDED
+    )
+    payment.status = state.status
+    payment.authorized_minor = state.authorized_minor
+    payment.captured_minor = state.captured_minor
+    payment.refunded_minor = state.refunded_minor
+    payment.review_reason = state.review_reason or ""
+    payment.decline_code = state.decline_code
+    if is_first_settled:
+        payment.paid_at = timezone.now()
+    if payment.status in states.FINAL_STATUSES:
+        payment.sync_at = None
+        payment.checkout_data = None
+    if payment.status in states.UNSUCCESSFUL_STATUSES and any(
+        fact.reason == ReviewReason.CONTRADICTION for fact in new
+    ):
+        # The provider spoke of money after all: ask until it is proven or denied.
+        payment.sync_at = timezone.now() + SYNC_DELAYS[0]
+        payment.sync_attempts = 0
+    if payment.status != PaymentStatus.PENDING:
+        payment.next_action = None
+    payment.save(
+        update_fields=[
+            *_DESCRIPTION_FIELDS,
+            "provider_reference",
+            "transaction_reference",
+            "status",
+            "authorized_minor",
+            "captured_minor",
+            "refunded_minor",
+            "review_reason",
+            "decline_code",
+            "paid_at",
+            "sync_at",
+            "sync_attempts",
+            "checkout_data",
+            "next_action",
+        ]
+    )
+    proven = {OperationKind.CHECKOUT}.union(
+        *(_PROOF.get(fact.kind, ()) for fact in new)
+    )
+    # In flight, too: if its answer is lost, no new fact will come to prove it again.
+    is_provable = Q(state=OperationState.UNKNOWN) | (
+        Q(state=OperationState.IN_FLIGHT) & ~Q(kind=OperationKind.CHECKOUT)
+    )
+    payment.operations.filter(is_provable, kind__in=proven).update(
+        state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
+    )
+    _finish_refunds(payment, new)
+    if payment.token_id is not None:
+        _finish_charge(payment, new)
+    _write_notices(payment, new, before, is_first_settled=is_first_settled)
+
+
+_TAKING_KINDS = frozenset({TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE})
+
+
+def _hold_if_paid_twice(
+    payment: Payment, known: Iterable[Transaction], new: Sequence[Transaction]
+) -> list[Transaction]:
+    """Return what holds money of an order that another attempt has paid already.
+
+    Only an attempt that had failed, or that came after one, can be the second. The
+    others are locked, so that of two that are paid at once one sees the other.
+    """
+    is_chained = (
+        payment.retry_of_id is not None
+        or payment.status in states.UNSUCCESSFUL_STATUSES
+    )
+    taking = [fact for fact in new if fact.kind in _TAKING_KINDS]
+    if not (is_chained and taking):
+        return []
+    paid = next(filter(has_money, other_attempts(payment, is_locked=True)), None)
+    if paid is None:
+        return []
+    hold = Transaction(
+        payment=payment,
+        kind=TransactionKind.REVIEW_HOLD,
+        currency=payment.currency,
+        provider_reference=f"paid_twice:{paid.uuid}",
+        source=taking[0].source,
+        reason=ReviewReason.PAID_TWICE,
+        detail=f"{paid.uuid} paid {paid.order_id}",
+    )
+    return [hold] if _is_new(hold, known) else []
+
+
+def other_attempts(payment: Payment, *, is_locked: bool = False) -> list[Payment]:
+    """Return the payments that ``payment`` was tried again after, or by."""
+    # What is kept under a key is nobody's business here.
+    rows = Payment.objects.order_by("pk").defer("checkout_data")
+    others: dict[int, Payment] = {}
+    edge = [payment]
+    while edge:
+        # Along the chain, not by the order's id: a shop may give one id to many
+        # payments that have nothing in common.
+        is_next = Q(retry_of__in=[row.pk for row in edge]) | Q(
+            pk__in=[row.retry_of_id for row in edge if row.retry_of_id is not None]
+        )
+        edge = list(rows.filter(is_next).exclude(pk__in=[payment.pk, *others]))
+        others |= {row.pk: row for row in edge}
+    if is_locked and others:
+        return list(rows.filter(pk__in=others).select_for_update())
+    return sorted(others.values(), key=lambda row: row.pk)
+
+
+def has_money(payment: Payment) -> bool:
+    """Say whether the buyer's money was taken or reserved and is not back."""
+    is_open = payment.status not in states.UNSUCCESSFUL_STATUSES
+    taken = max(payment.captured_minor, payment.authorized_minor if is_open else 0)
+    return taken > payment.refunded_minor
+
+
+def _finish_charge(payment: Payment, new: Iterable[Transaction]) -> None:
+    """Let the charge of a saved method, and the method, follow the facts."""
+    if payment.status not in states.UNSUCCESSFUL_STATUSES:
+        return
+    payment.operations.filter(kind=OperationKind.CHARGE, state__in=_SENT_STATES).update(
+        state=OperationState.REFUSED, open_slot=None, updated_at=DatabaseNow()
+    )
+    is_hopeless = any(
+        fact.kind == TransactionKind.FAILURE and fact.reason in wallet.HOPELESS
+        for fact in new
+    )
+    if is_hopeless and payment.token_id is not None:
+        wallet.end_token(payment.token_id, TokenStatus.DEAD, payment)
+
+
+def _fold(payment: Payment, facts: Iterable[Transaction]) -> states.State:
+    return states.fold(
+        payment.amount_minor,
+        [fact.as_fact() for fact in facts],
+        is_started=payment.started_at is not None,
+    )
+
+
+_PROOF: Mapping[str, tuple[OperationKind, ...]] = {
+    TransactionKind.AUTHORIZATION: (OperationKind.CONFIRM, OperationKind.CHARGE),
+    TransactionKind.CAPTURE: (
+        OperationKind.CONFIRM,
+        OperationKind.CAPTURE,
+        OperationKind.CHARGE,
+    ),
+    TransactionKind.VOID: (OperationKind.VOID,),
+    TransactionKind.CANCELLATION: (OperationKind.VOID,),
+    TransactionKind.SETTLEMENT: (OperationKind.SETTLE,),
+}
+"""Which calls a new fact proves to have happened."""
+
+
+def _first_reference(
+    facts: Iterable[Transaction], kinds: set[TransactionKind]
+) -> str | None:
+    return next(
+        (
+            fact.provider_reference
+            for fact in facts
+            if fact.provider_reference and fact.kind in kinds
+        ),
+        None,
+    )
+
+
+def _finish_refunds(payment: Payment, new: Iterable[Transaction]) -> None:
+    """Let the refunds follow their facts; one that nobody asked for gets a row."""
+    for fact in new:
+        if fact.kind != TransactionKind.REFUND:
+            continue
+        refund = payment.refunds.filter(
+            merchant_reference=fact.provider_reference
+        ).first()
+        if refund is None:
+            refund = Refund.objects.create(
+                payment=payment,
+                amount_minor=fact.amount_minor,
+                status=RefundStatus.SUCCEEDED,
+                provider_reference=fact.provider_reference,
+                is_external=True,
+            )
+            _tell_refund(refund)
+            continue
+        _move_refund(refund, RefundStatus.SUCCEEDED)
+        refund.operations.filter(state__in=_OPEN_STATES).update(
+            state=OperationState.SUCCEEDED, updated_at=DatabaseNow()
+        )
+
+
+def _write_notices(
+    payment: Payment,
+    new: list[Transaction],
+    before: tuple[str, str],
+    *,
+    is_first_settled: bool,
+) -> None:
+    """Write one notice per fact; news about the payment go with the last one."""
+    status_before, review_before = before
+    news = {
+        "payment_status_changed": payment.status != status_before,
+        "payment_paid": is_first_settled,
+        "payment_failed": payment.status in states.UNSUCCESSFUL_STATUSES
+        and status_before not in states.UNSUCCESSFUL_STATUSES,
+        "payment_needs_review": bool(payment.review_reason)
+        and payment.review_reason != review_before,
+    }
+    for fact in new:
+        signals = ["payment_refunded"] if fact.kind == TransactionKind.REFUND else []
+        if fact is new[-1]:
+            signals += [name for name, is_news in news.items() if is_news]
+        Notice.objects.create(
+            transaction=fact,
+            payment=payment,
+            signals=signals,
+            state=NoticeState.WAITING if signals else NoticeState.DELIVERED,
+            # The clock that `claim_notices` reads, or it may not be due at once.
+            due_at=DatabaseNow(),
+        )
+
+
+# Asking again ----------------------------------------------------------------------
+
+
+def due_payments() -> QuerySet[Payment]:
+    """Return the payments about which the provider should be asked now."""
+    return Payment.objects.filter(sync_at__lte=DatabaseNow())
+
+
+def postponed_sync() -> dict[str, Any]:
+    """Return what makes an inquiry the taker's, and the next one later."""
+    return {
+        "sync_at": _postponed("sync_attempts"),
+        "sync_attempts": F("sync_attempts") + 1,
+    }
+
+
+@_retried
+def claim_sync(payment: Payment) -> bool:
+    """Take the next inquiry about ``payment``; False if it is not due yet.
+
+    The inquiry moves further away with every attempt, whoever asks for it.
+    """
+    now = DatabaseNow()
+    with transaction.atomic(durable=True):
+        return bool(
+            Payment.objects.filter(pk=payment.pk, sync_at__lte=now).update(
+                sync_at=now + _step(SYNC_DELAYS, payment.sync_attempts),
+                sync_attempts=F("sync_attempts") + 1,
+            )
+        )
+
+
+def is_abandoned(payment: Payment) -> bool:
+    """Say whether nothing is expected of ``payment`` any more, once it was asked about.
+
+    A buyer has a week of daily inquiries, a deposit one day after its deadline. A
+    charge without the buyer of which nobody knows is never given up by itself: the
+    shop would charge again.
+    """
+    if payment.initiator == Initiator.MERCHANT and (
+        payment.operations.filter(
+            kind=OperationKind.CHARGE, state__in=_OPEN_STATES
+        ).exists()
+    ):
+        return False
+    deadline = payment.expires_at
+    if payment.status == PaymentStatus.AWAITING_FUNDS:
+        return deadline is not None and deadline + timedelta(days=1) < timezone.now()
+    is_open = deadline is not None and deadline > timezone.now()
+    return (
+        payment.status in _STARTABLE | states.UNSUCCESSFUL_STATUSES
+        and not is_open
+        and payment.sync_attempts > len(SYNC_DELAYS) + _DAYS_TO_ASK
+    )
+
+
+@_retried
+def release_review(
+    payment_id: int, actor: str, note: str = "", reason: ReviewReason | None = None
+) -> bool:
+    """Record that a person has looked; False if there was nothing to look at.
+
+    Only at ``reason``, if it is given: what came up meanwhile stays open.
+    """
+    with transaction.atomic(durable=True):
+        payment = _lock(payment_id)
+        known = list(payment.transactions.all())
+        questions = _fold(payment, known).open_questions
+        new = [
+            Transaction(
+                payment=payment,
+                kind=TransactionKind.REVIEW_RELEASE,
+                currency=payment.currency,
+                provider_reference=reference,
+                source=Source.STAFF,
+                reason=question,
+                detail=storable(f"{actor}: {note}" if note else actor, 255),
+                occurred_at=timezone.now(),
+            )
+            for question, references in questions.items()
+            if reason in {None, question}
+            for reference in sorted(references)
+        ]
+        if new:
+            _add_facts(payment, known, new)
+    return bool(new)
+
+
+# The outbox ------------------------------------------------------------------------
+
+
+def due_notices() -> QuerySet[Notice]:
+    """Return the notices that nobody delivers right now and that should be."""
+    return Notice.objects.filter(state=NoticeState.WAITING, due_at__lte=DatabaseNow())
+
+
+def claim_notices(limit: int) -> list[Notice]:
+    """Return due notices that are now ours for `NOTICE_LEASE`, in order."""
+    due = due_notices()
+    keys = claims.take(
+        due,
+        due.order_by("id"),
+        limit,
+        {"due_at": DatabaseNow() + NOTICE_LEASE, "attempts": F("attempts") + 1},
+    )
+    return claims.read(Notice, keys, *_NAMED_BY_NOTICE)
+
+
+_NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
+
+
+@_retried
+def conclude_notice(notice: Notice, error: str = "") -> None:
+    """Mark ``notice`` as delivered, or due again later if a receiver raised."""
+    if error:
+        delay = NOTICE_DELAYS[min(notice.attempts, len(NOTICE_DELAYS)) - 1]
+        values: dict[str, Any] = {
+            "error": storable(error, 255),
+            "due_at": DatabaseNow() + delay,
+        }
+    else:
+        values = {
+            "error": "",
+            "state": NoticeState.DELIVERED,
+            "delivered_at": DatabaseNow(),
+        }
+    with transaction.atomic(durable=True):
+        Notice.objects.filter(pk=notice.pk).update(**values)
