@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from django_multipay.admin import batches, payments, records
+from django_multipay.admin import (
+    batches,
+    endpoints,
+    health,
+    payments,
+    plans,
+    records,
+    tokens,
+)
 
-__all__ = ["batches", "payments", "records"]
+__all__ = ["batches", "endpoints", "health", "payments", "plans", "records", "tokens"]

@@ -133,7 +133,6 @@ def _has_engine() -> bool:
 
 
 def _action(kind: BatchKind) -> Any:
-    @admin.action(description=str(kind.label).capitalize())
     def act(modeladmin: Any, request: HttpRequest, chosen: Any) -> HttpResponse:
         return start(kind, request, chosen)
 
@@ -248,7 +247,7 @@ def actions_for(request: HttpRequest) -> dict[str, Any]:
     if not _has_engine():
         return {}
     return {
-        act.__name__: (act, act.__name__, act.short_description)
+        act.__name__: (act, act.__name__, str(kind.label).capitalize())
         for kind, act in ACTIONS.items()
         if may(request, NEEDED[kind])
     }

@@ -44,6 +44,8 @@ from django.utils.translation import gettext_lazy
 from django_multipay import money
 from django_multipay.enums import (
     DeclineCode,
+    EndpointStatus,
+    EndpointTrouble,
     NoticeState,
     OperationState,
     PaymentStatus,
@@ -52,13 +54,15 @@ from django_multipay.enums import (
     Verdict,
 )
 from django_multipay.models import (
+    AccountHealth,
+    Endpoint,
     Notice,
     Operation,
     Payment,
     Transaction,
     WebhookDelivery,
 )
-from django_multipay.states import UNSUCCESSFUL_STATUSES
+from django_multipay.states import PAID_STATUSES, UNSUCCESSFUL_STATUSES
 
 PERIODS: Mapping[str, Any] = {
     "7d": gettext_lazy("Last 7 days"),
@@ -80,15 +84,6 @@ SUMS: Mapping[str, tuple[str, int]] = {
     TransactionKind.CHARGEBACK_REVERSAL: ("charged_back", -1),
 }
 """The facts that moved money, and the sum that each of them changes."""
-
-PAID_STATUSES = frozenset(
-    {
-        PaymentStatus.PAID,
-        PaymentStatus.PARTIALLY_REFUNDED,
-        PaymentStatus.REFUNDED,
-    }
-)
-"""A refund does not make the checkout that went before it a failure."""
 
 TIMED = 10_000
 """The latest payments of the period whose time to paid is looked at."""
@@ -442,7 +437,7 @@ def _deposits() -> list[dict[str, Any]]:
 
 
 def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, Any]]:
-    """Return what waits for a person, in every currency and of any age: four queries.
+    """Return what waits for a person, in every currency and of any age: six queries.
 
     Each has a ``label``, a ``count`` and the ``url`` of its list; the URL is empty for
     those who may not see the list. A list knows only the filters beside it, so it may
@@ -470,9 +465,19 @@ def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, An
     late = Notice.objects.filter(
         state=NoticeState.WAITING, created_at__lt=timezone.now() - PATIENCE
     ).count()
+    deaf = (
+        Endpoint.objects.filter(status=EndpointStatus.DISABLED)
+        .exclude(disabled_reason=EndpointTrouble.STAFF)
+        .count()
+    )
+    unwell = AccountHealth.objects.filter(
+        Q(is_refused=True) | Q(paused_until__gt=timezone.now())
+    ).count()
+    # Not inside the braces below, where xgettext does not look.
+    to_review = _("Payments to review")
     found: list[tuple[str, int, type[Model], Mapping[str, str | int]]] = [
         (
-            f"{_('Payments to review')}: {labels.get(reason, reason)}",
+            f"{to_review}: {labels.get(reason, reason)}",
             count,
             Payment,
             {"review": reason},
@@ -503,6 +508,18 @@ def _attention(request: HttpRequest, admin_site: AdminSite) -> list[dict[str, An
             late,
             Notice,
             {"state__exact": NoticeState.WAITING},
+        ),
+        (
+            _("Endpoints that were disabled because nothing was taken"),
+            deaf,
+            Endpoint,
+            {"status__exact": EndpointStatus.DISABLED},
+        ),
+        (
+            _("Accounts that do not answer, or refuse our credentials"),
+            unwell,
+            AccountHealth,
+            {},
         ),
     ]
     return [

@@ -17,7 +17,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.core import signing
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -30,7 +29,15 @@ from django.views.decorators.http import require_POST
 from moneyed import Money
 
 from django_multipay import flows, money
-from django_multipay.admin.access import BUYER, CHECK, PERMISSIONS, masked, may
+from django_multipay.admin.access import (
+    BUYER,
+    CHECK,
+    LINK,
+    PERMISSIONS,
+    masked,
+    may,
+    page,
+)
 from django_multipay.admin.batches import actions_for
 from django_multipay.admin.forms import (
     AmountForm,
@@ -57,6 +64,7 @@ from django_multipay.exceptions import (
     ProviderConfigurationError,
     ProviderUnavailable,
 )
+from django_multipay.flows.checkout import attempts_of
 from django_multipay.flows.guards import query_of
 from django_multipay.flows.operations import capturable, refundable, why_not
 from django_multipay.models import Operation, Payment, Refund, Transaction
@@ -295,40 +303,46 @@ class PaymentAdmin(LargeTableAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Return the steps' pages before Django's own."""
-
-        def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-            # A step commits before it calls the provider, so no transaction is open.
-            return transaction.non_atomic_requests(self.admin_site.admin_view(view))
-
+        site = self.admin_site
         return [
             path(
                 "overview/",
-                page(self.overview_view),
+                page(site, self.overview_view),
                 name="multipay_payment_overview",
             ),
             path(
                 "overview/export/",
-                page(self.export_view),
+                page(site, self.export_view),
                 name="multipay_payment_overview_export",
             ),
             path(
+                "link/",
+                page(site, self.add_link_view),
+                name="multipay_payment_link_add",
+            ),
+            path(
+                "<int:payment_id>/link/",
+                page(site, self.link_view),
+                name="multipay_payment_link",
+            ),
+            path(
                 "<int:payment_id>/step/<slug:kind>/",
-                page(self.step_view),
+                page(site, self.step_view),
                 name="multipay_payment_step",
             ),
             path(
                 "<int:payment_id>/check/",
-                page(require_POST(self.check_view)),
+                page(site, require_POST(self.check_view)),
                 name="multipay_payment_check",
             ),
             path(
                 "<int:payment_id>/release/",
-                page(require_POST(self.release_view)),
+                page(site, require_POST(self.release_view)),
                 name="multipay_payment_release",
             ),
             path(
                 "<int:payment_id>/operation/<int:operation_id>/<slug:act>/",
-                page(require_POST(self.operation_view)),
+                page(site, require_POST(self.operation_view)),
                 name="multipay_payment_operation",
             ),
             *super().get_urls(),
@@ -350,11 +364,28 @@ class PaymentAdmin(LargeTableAdmin):
             raise PermissionDenied
         return export_view(request, self.admin_site)
 
+    def add_link_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask for what a new payment link is for."""
+        from django_multipay.admin.links import add_view
+
+        return add_view(request, self)
+
+    def link_view(self, request: HttpRequest, payment_id: int) -> HttpResponse:
+        """Show a payment link, to be copied or sent."""
+        from django_multipay.admin.links import link_view
+
+        return link_view(request, self, payment_id)
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, with the way to the overview."""
-        context = {"overview_url": reverse("admin:multipay_payment_overview")}
+        """Show the list, with the ways to the overview and to a new link."""
+        context = {
+            "overview_url": reverse("admin:multipay_payment_overview"),
+            "link_url": reverse("admin:multipay_payment_link_add")
+            if may(request, LINK)
+            else "",
+        }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def change_view(
@@ -388,6 +419,7 @@ class PaymentAdmin(LargeTableAdmin):
                 "open_operations": open_operations,
                 "refunds": _refunds(payment),
                 "entries": timeline(payment),
+                "attempts": _attempts(payment),
                 "order_url": conf.order_url.replace(
                     "{order_id}", quote(payment.order_id, safe="")
                 ),
@@ -926,8 +958,17 @@ def _facts(payment: Payment) -> list[tuple[Any, Any]]:
         (_("Paid"), payment.paid_at),
         (_("Expires"), payment.expires_at),
         (_("Asked again"), payment.sync_at),
+        (_("Plan"), _row_link("recurringplan", payment.plan_id, payment.plan)),
+        (_("Saved method"), _row_link("token", payment.token_id, payment.token)),
     ]
     return [(label, value) for label, value in rows if value]
+
+
+def _row_link(model: str, pk: int | None, row: object) -> str:
+    if pk is None:
+        return ""
+    url = reverse(f"admin:multipay_{model}_change", args=[pk])
+    return format_html('<a href="{}">{}</a>', url, str(row))
 
 
 def _money_or_nothing(amount: Money) -> str:
@@ -1002,6 +1043,24 @@ def _refunds(payment: Payment) -> list[dict[str, Any]]:
     ]
 
 
+def _attempts(payment: Payment) -> list[dict[str, Any]]:
+    """Return the attempts to pay this order; nothing where it is the only one."""
+    attempts = attempts_of(payment)
+    return [
+        {
+            "attempt": attempt,
+            "is_this": attempt.pk == payment.pk,
+            "provider": _provider_name(attempt),
+            "amount": money.display(attempt.amount),
+            "status": badge(
+                attempt.get_status_display(), TONES.get(attempt.status, "wait")
+            ),
+        }
+        for attempt in attempts
+        if len(attempts) > 1
+    ]
+
+
 _ADVICE: Mapping[str, Any] = {
     ReviewReason.UNDERPAID: _(
         "Less arrived than was asked for. Letting it pass accepts what arrived; "
@@ -1019,6 +1078,10 @@ _ADVICE: Mapping[str, Any] = {
     ),
     ReviewReason.RISK_REVIEW: _(
         "The provider's risk check wants a decision. Let it pass, or refund or void it."
+    ),
+    ReviewReason.PAID_TWICE: _(
+        "Another attempt of this order was paid before. Refund or void this one; let "
+        "it pass only if the buyer owes both."
     ),
 }
 _OTHER_ADVICE = _(

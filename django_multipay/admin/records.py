@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -18,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from django_multipay import flows, money
-from django_multipay.admin.access import BUYER, REPLAY, masked, may
+from django_multipay.admin.access import BUYER, REPLAY, masked, may, page
 from django_multipay.admin.paging import LargeTableAdmin
 from django_multipay.admin.payments import badge
 from django_multipay.admin.timeline import REPLAYED
@@ -35,9 +34,7 @@ from django_multipay.exceptions import MultipayError
 from django_multipay.models import (
     Notice,
     Operation,
-    RecurringPlan,
     Refund,
-    Token,
     WebhookDelivery,
 )
 from django_multipay.models.fields import EncryptedJSONField
@@ -57,13 +54,15 @@ _BAD = {
     OperationState.REFUSED,
     OperationState.ABANDONED,
     Verdict.HELD,
+    TokenStatus.DEAD,
     TokenStatus.DELETED,
     PlanStatus.PAST_DUE,
     PlanStatus.CANCELED,
 }
 
 
-def _tone(word: str) -> str:
+def tone(word: str) -> str:
+    """Return the color of a status: good, bad, or still waiting."""
     return "good" if word in _GOOD else "bad" if word in _BAD else "wait"
 
 
@@ -97,7 +96,7 @@ class RecordAdmin(LargeTableAdmin):
             if isinstance(field, EncryptedJSONField)
         ]
         rows: QuerySet[Any] = super().get_queryset(request)
-        named = rows.select_related(*(key.name for key in keys))
+        named = rows.select_related(*(key.name for key in keys)) if keys else rows
         return named.defer(*self.hidden_fields, *sealed)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
@@ -171,7 +170,7 @@ class WebhookDeliveryAdmin(RecordAdmin):
     @admin.display(description=_("verdict"))
     def shown_verdict(self, delivery: WebhookDelivery) -> str:
         """What became of it, as a colored mark."""
-        return badge(delivery.get_verdict_display(), _tone(delivery.verdict))
+        return badge(delivery.get_verdict_display(), tone(delivery.verdict))
 
     @admin.display(description=_("order"))
     def payment_link(self, delivery: WebhookDelivery) -> str:
@@ -180,11 +179,10 @@ class WebhookDeliveryAdmin(RecordAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Add the way to apply a message again."""
-        view = self.admin_site.admin_view(require_POST(self.replay_view))
         return [
             path(
                 "<int:delivery_id>/replay/",
-                transaction.non_atomic_requests(view),
+                page(self.admin_site, require_POST(self.replay_view)),
                 name="multipay_webhookdelivery_replay",
             ),
             *super().get_urls(),
@@ -269,7 +267,7 @@ class RefundAdmin(RecordAdmin):
     @admin.display(description=_("status"))
     def shown_status(self, refund: Refund) -> str:
         """Where it stands, as a colored mark."""
-        return badge(refund.get_status_display(), _tone(refund.status))
+        return badge(refund.get_status_display(), tone(refund.status))
 
 
 @admin.register(Operation)
@@ -292,7 +290,7 @@ class OperationAdmin(RecordAdmin):
     @admin.display(description=_("state"))
     def shown_state(self, operation: Operation) -> str:
         """Where the call stands, as a colored mark."""
-        return badge(operation.get_state_display(), _tone(operation.state))
+        return badge(operation.get_state_display(), tone(operation.state))
 
     @admin.display(description=_("amount"))
     def shown_amount(self, operation: Operation) -> str:
@@ -327,41 +325,3 @@ class NoticeAdmin(RecordAdmin):
     def payment_link(self, notice: Notice) -> str:
         """The payment it is about."""
         return _payment_link(notice)
-
-
-@admin.register(Token)
-class TokenAdmin(RecordAdmin):
-    """Saved methods, by what may be shown of them."""
-
-    list_display = (
-        "created_at",
-        "provider",
-        "customer_id",
-        "brand",
-        "last4",
-        "expires_on",
-        "status",
-    )
-    list_filter = ("status",)
-    hidden_fields = ("provider_token", "token_digest", "fingerprint")
-
-
-@admin.register(RecurringPlan)
-class RecurringPlanAdmin(RecordAdmin):
-    """Recurring plans, their amounts and next dates."""
-
-    list_display = (
-        "created_at",
-        "provider",
-        "customer_id",
-        "shown_amount",
-        "interval_months",
-        "next_on",
-        "status",
-    )
-    list_filter = ("status", "managed_by")
-
-    @admin.display(description=_("amount"))
-    def shown_amount(self, plan: RecurringPlan) -> str:
-        """What each period costs."""
-        return money.display(plan.amount)

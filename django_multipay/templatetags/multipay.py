@@ -7,11 +7,12 @@ from typing import Any
 
 import segno
 from django import template
+from django.template import Context
 from django.utils.html import format_html
 
 from django_multipay import money
 from django_multipay.enums import PaymentStatus
-from django_multipay.flows.checkout import providers_for
+from django_multipay.flows.checkout import ways_for
 from django_multipay.models import Payment
 
 register = template.Library()
@@ -63,6 +64,26 @@ def safe_image(source: object) -> str:
     return str(source) if is_picture else ""
 
 
+@register.simple_tag(takes_context=True)
+def multipay_nonce(context: Context) -> str:
+    """Return the attribute that lets a script or a sheet pass the page's policy.
+
+    The nonce is Django's own (6.0 and newer) or django-csp's; without one there is
+    nothing to write, and the policy names ``'self'``.
+    """
+    request = getattr(context, "request", None)
+    for nonce in (
+        context.get("csp_nonce"),
+        # Where Django's middleware leaves it for ``django.middleware.csp.get_nonce``.
+        getattr(request, "_csp_nonce", None),
+        getattr(request, "csp_nonce", None),
+    ):
+        # Both are lazy, and Django's is false until it is written.
+        if nonce is not None:
+            return format_html(' nonce="{}"', str(nonce))
+    return ""
+
+
 @register.inclusion_tag("multipay/tags/pay_button.html")
 def pay_button(payment: Payment) -> dict[str, Any]:
     """Show one button that opens the payment page (or nothing once it is over)."""
@@ -75,17 +96,16 @@ def pay_button(payment: Payment) -> dict[str, Any]:
 
 @register.inclusion_tag("multipay/tags/pay_buttons.html", takes_context=True)
 def pay_buttons(context: dict[str, Any], payment: Payment) -> dict[str, Any]:
-    """Show one button for each provider that can take the payment.
+    """Show one button for each way in which the payment can be made.
 
     Each is a small POST form, so the page needs a CSRF token from its request.
     """
+    is_open = payment.status == PaymentStatus.CREATED
     return {
         "payment": payment,
         "amount": money.display(payment.amount),
         "csrf_token": context.get("csrf_token"),
-        "providers": providers_for(payment)
-        if payment.status == PaymentStatus.CREATED
-        else [],
+        "ways": ways_for(payment) if is_open else [],
     }
 
 

@@ -7,11 +7,10 @@ They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never a
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.shortcuts import get_object_or_404
@@ -20,14 +19,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from django_multipay.enums import Purpose, Source
-from django_multipay.exceptions import ProviderConfigurationError
 from django_multipay.flows.links import read_link
 from django_multipay.flows.webhooks import carries_message, receive_webhook
 from django_multipay.messages import IncomingRequest
 from django_multipay.models import Payment
 from django_multipay.registry import registry
-
-logger = logging.getLogger("django_multipay.webhooks")
+from django_multipay.views.outages import told_to_retry
 
 MAX_BODY = 256 * 1024
 
@@ -37,13 +34,7 @@ View = Callable[..., HttpResponse]
 def _door(view: View) -> View:
     """Decorate a callback view; what is wrong on our side is the sender's to retry."""
 
-    def guarded(request: HttpRequest, **kwargs: str) -> HttpResponse:
-        try:
-            return view(request, **kwargs)
-        except (OperationalError, InterfaceError, ProviderConfigurationError):
-            logger.exception("a message could not be taken")
-            return HttpResponse(status=503, headers={"Retry-After": "30"})
-
+    door: View = told_to_retry(view)
     for decorate in (
         require_http_methods(["GET", "POST"]),
         never_cache,
@@ -51,8 +42,8 @@ def _door(view: View) -> View:
         login_not_required,
         transaction.non_atomic_requests,
     ):
-        guarded = decorate(guarded)
-    return guarded
+        door = decorate(door)
+    return door
 
 
 def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:

@@ -4,6 +4,8 @@
   "use strict";
 
   const PATIENCE = 20000;
+  /* What lets our scripts pass the page's policy lets the provider's pass it too. */
+  const nonce = document.currentScript.nonce;
   const cameBack =
     performance.getEntriesByType("navigation")[0]?.type === "back_forward";
 
@@ -83,6 +85,7 @@
         clearTimeout(timer);
         resolve();
       };
+      if (nonce) script.nonce = nonce;
       script.src = src;
       document.head.append(script);
     });
@@ -95,6 +98,7 @@
     const show = shower(root);
     const loaded = new Set();
     let isWatching = false;
+    let staysHere = false;
 
     async function prepare() {
       show("loading");
@@ -121,7 +125,7 @@
         console.error(error);
         return show("failed");
       }
-      if (!action.opens_popup) show("called");
+      if (!action.opens_popup || staysHere) show("called");
       if (!isWatching) watch(root);
       isWatching = true;
     }
@@ -132,6 +136,7 @@
       const open = window.open;
       let timer = 0;
       window.open = function (...values) {
+        if (staysHere) return instead(...values);
         const popup = open.apply(window, values);
         clearInterval(timer);
         if (!popup) {
@@ -148,9 +153,18 @@
       };
     }
 
+    /* Where no window may be opened, the script gets this one in its place: a form
+       that it sends to a window of some name finds ours. */
+    function instead(url, name) {
+      window.name = name || "";
+      if (url && url !== "about:blank") window.location.assign(url);
+      return window;
+    }
+
     if (action.opens_popup) observePopups();
     for (const button of root.querySelectorAll("[data-go]")) {
       button.addEventListener("click", () => {
+        staysHere = button.dataset.go === "here";
         if (loaded.has(action.src)) call();
         else prepare();
       });

@@ -29,11 +29,16 @@
     const box = page.querySelector("[data-continuing]");
     const timer = setTimeout(() => window.location.assign(link.href), CONTINUE);
     box.hidden = false;
-    box.querySelector("[data-stay]").addEventListener("click", () => {
+    const stay = () => {
       clearTimeout(timer);
       box.hidden = true;
+    };
+    box.querySelector("[data-stay]").addEventListener("click", () => {
+      stay();
       link.focus();
     });
+    /* A page that the back button brings from memory brings its timers along. */
+    window.addEventListener("pagehide", stay);
   }
 
   function offerCopies() {
