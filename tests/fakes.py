@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from django_multipay.enums import (
     AmountFormat,
     Capability,
+    MethodKind,
     PaymentStatus,
     WebhookTrust,
 )
@@ -20,6 +21,7 @@ from django_multipay.exceptions import (
     RequestRejected,
 )
 from django_multipay.messages import (
+    Method,
     NextAction,
     PaymentQuery,
     PaymentRequest,
@@ -33,6 +35,8 @@ from django_multipay.providers.base import Provider, ProviderOptions
 
 HOST = "https://pay.example"
 
+NEVER = datetime(2100, 1, 2, 3, 4, tzinfo=UTC)
+
 ACTIONS: Mapping[str, NextAction] = {
     "redirect": Redirect(f"{HOST}/page"),
     "post_form": PostForm(f"{HOST}/form", {"items": "two", "memo": '"><script>'}),
@@ -43,16 +47,29 @@ ACTIONS: Mapping[str, NextAction] = {
         requires=[f"{HOST}/first.js"],
     ),
     "popup": ProviderScript(
-        src=f"{HOST}/sdk.js", call="FAKE.pay", payload={}, opens_popup=True
+        src=f"{HOST}/sdk.js",
+        call="FAKE.pay",
+        payload={"display": "P"},
+        opens_popup=True,
     ),
     "code": QRCode(
         data="fake:pay?to=<b>",
         deep_link="fake://pay",
         fallback_url=f"{HOST}/page",
-        expires_at=datetime(2100, 1, 2, 3, 4, tzinfo=UTC),
+        expires_at=NEVER,
     ),
     "image": QRCode(image=f"{HOST}/code.png", deep_link="javascript:alert(1)"),
 }
+
+METHODS = (
+    Method(code="card", kind=MethodKind.CARD),
+    Method(code="kakao", kind=MethodKind.WALLET, name="KakaoPay"),
+    Method(code="code", kind=MethodKind.QR, name="Scanpay"),
+    Method(
+        code="store", kind=MethodKind.CONVENIENCE_STORE, countries=frozenset({"JP"})
+    ),
+    Method(code="bank", kind=MethodKind.BANK_TRANSFER, currencies=frozenset({"KRW"})),
+)
 
 NOTHING = "nothing"
 """The answer of a provider that needs nothing from the buyer."""
@@ -77,14 +94,16 @@ class FakeProvider(Provider):
     slug = "fake"
     display_name = "Fakepay"
     docs_url = HOST
-    capabilities = frozenset({Capability.FETCH})
+    capabilities = frozenset({Capability.FETCH, Capability.REFRESH_ACTION})
     amount_format = AmountFormat.MINOR_INTEGER
     webhook_trust = WebhookTrust.NONE
     options_class = FakeOptions
     currencies = frozenset({"USD", "KRW"})
+    methods = METHODS
 
     options: FakeOptions
     starts: ClassVar[list[PaymentRequest]] = []
+    refreshes: ClassVar[list[PaymentQuery]] = []
 
     def start_payment(self, request: PaymentRequest) -> PaymentSnapshot:
         """Remember the request and give the answer of the options."""
@@ -99,6 +118,17 @@ class FakeProvider(Provider):
         """Say that nothing is known yet."""
         return PaymentSnapshot(status=PaymentStatus.PENDING)
 
+    def refresh_action(self, query: PaymentQuery) -> PaymentSnapshot:
+        """Return another code, or the error of the options."""
+        self.refreshes.append(query)
+        if error := ERRORS.get(self.options.answer):
+            raise error("no", self.alias)
+        return PaymentSnapshot(
+            status=PaymentStatus.PENDING,
+            amount=query.amount,
+            next_action=QRCode(data="fake:new", expires_at=NEVER),
+        )
+
 
 class OtherProvider(FakeProvider):
     """A second name to choose from."""
@@ -108,14 +138,19 @@ class OtherProvider(FakeProvider):
 
 
 def accounts(**answers: str) -> dict[str, Any]:
-    """Return ``MULTIPAY`` with one fake account for each alias and its answer."""
+    """Return ``MULTIPAY`` with one fake account for each alias and its answer.
+
+    An answer may be followed by the account's methods: "redirect: card kakao".
+    """
     return {
         "PROVIDERS": {
             alias: {
                 "BACKEND": "tests.fakes."
                 + ("OtherProvider" if alias == "other" else "FakeProvider"),
                 "OPTIONS": {"answer": answer},
+                **({"METHODS": methods.split()} if methods else {}),
             }
-            for alias, answer in answers.items()
+            for alias, words in answers.items()
+            for answer, _, methods in [words.partition(":")]
         }
     }

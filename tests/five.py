@@ -134,6 +134,17 @@ def settings_at(sandbox: Sandbox) -> dict[str, Any]:
     return {"SITE_URL": SITE, "PROVIDERS": providers}
 
 
+def with_charges(multipay: dict[str, Any]) -> dict[str, Any]:
+    """`settings_at`, with what accounts need to charge without the buyer."""
+    needed = {
+        "eximbay": {"shop_url": "https://shop.example/"},
+        "easybilling": {"offline_redirect_url": "https://shop.example/"},
+    }
+    for alias, account in multipay["PROVIDERS"].items():
+        account["OPTIONS"] |= needed.get(alias.removesuffix(FOREIGN), {})
+    return multipay
+
+
 @dataclass(frozen=True, kw_only=True)
 class Message:
     """One message to the shop: where it goes and what is in it."""

@@ -289,7 +289,8 @@ def warnings_of(found):
     return {
         (warning.id, re.search(r"MULTIPAY\['\w+'\]|DATABASES\['\w+'\]", warning.msg)[0])
         for warning in found
-        if warning.id != "multipay.W004"
+        # Of the database that the tests run on.
+        if warning.id not in {"multipay.W004", "multipay.W008"}
     }
 
 
@@ -352,7 +353,6 @@ def test_stored_secrets_without_a_key_of_their_own_are_warned_of(change, value):
         ),
         ("django.db.backends.sqlite3", {"transaction_mode": "IMMEDIATE"}, []),
         ("django.db.backends.sqlite3", {"transaction_mode": "immediate"}, []),
-        ("django.db.backends.postgresql", {}, []),
     ],
 )
 def test_sqlite_must_queue_its_writers(
@@ -367,6 +367,60 @@ def test_sqlite_must_queue_its_writers(
     for warning in found:
         assert "DATABASES['shop']" in warning.msg
         assert "IMMEDIATE" in warning.hint
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "expected"),
+    [
+        ("postgresql", {}, ["multipay.W008"]),
+        ("postgresql", None, ["multipay.W008"]),
+        ("postgresql", {"options": "-c lock_timeout=3s"}, []),
+        ("mysql", {"charset": "utf8mb4"}, ["multipay.W008"]),
+        ("mysql", {"init_command": "SET innodb_lock_wait_timeout = 3"}, []),
+    ],
+)
+def test_nobody_waits_for_a_lock_for_ever(
+    monkeypatch, settings, engine, options, expected
+):
+    settings.MULTIPAY = GOOD
+    database = {"ENGINE": f"django.db.backends.{engine}", "OPTIONS": options}
+    monkeypatch.setattr(settings._wrapped, "DATABASES", {"shop": database})
+    assert [warning.id for warning in check_deployment()] == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("WEBHOOKS", "inline", []),
+        ("WEBHOOKS", "task", []),
+        ("WEBHOOKS", "celery", ["multipay.E016"]),
+        ("WEBHOOKS", None, ["multipay.E016"]),
+        ("CONCURRENCY", 1, []),
+        ("CONCURRENCY", 0, ["multipay.E017"]),
+        ("CONCURRENCY", "16", ["multipay.E017"]),
+        ("CONCURRENCY", True, ["multipay.E017"]),
+        ("RETENTION", {"MESSAGES": 30, "BUYERS": None}, []),
+        ("RETENTION", {"FACTS": 30}, ["multipay.E018"]),
+        ("RETENTION", {"MESSAGES": 0}, ["multipay.E018"]),
+        ("RETENTION", {"MESSAGES": "30"}, ["multipay.E018"]),
+        ("RETENTION", 30, ["multipay.E018"]),
+    ],
+)
+def test_who_does_the_work_and_what_is_kept(change, key, value, expected):
+    change(key, value=value)
+    found = check_settings()
+    assert [error.id for error in found] == expected
+    for error in found:
+        assert f"MULTIPAY['{key}']" in error.msg
+
+
+def test_without_tasks_nothing_can_be_handed_to_them(change, monkeypatch):
+    # As on Django 5.2 without the extra "tasks".
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    change("WEBHOOKS", value="task")
+    assert [error.id for error in check_settings()] == ["multipay.E016"]
+    change("WEBHOOKS", value="inline")
+    assert check_settings() == []
 
 
 def test_the_deploy_check_leaves_errors_to_the_other_one(change):
@@ -469,6 +523,41 @@ def test_a_usable_limit_is_no_error(settings, value):
     assert check_settings() == []
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {"RETRIES": 3},
+        {"RETRY_DAYS": 3},
+        {"RETRY_DAYS": [3, 1]},
+        {"RETRY_DAYS": [0, 1]},
+        {"RETRY_DAYS": [True]},
+        {"GRACE_DAYS": -1},
+        {"GRACE_DAYS": "7"},
+    ],
+)
+def test_the_days_of_plans_are_whole_and_rising(settings, value):
+    settings.MULTIPAY = {"PLANS": value}
+    assert [error.id for error in check_settings()] == ["multipay.E014"]
+
+
+def test_usable_days_of_plans_are_no_error(settings):
+    settings.MULTIPAY = {"PLANS": {"RETRY_DAYS": [], "GRACE_DAYS": 0}}
+    assert check_settings() == []
+
+
+@pytest.mark.parametrize("value", [7, "", "shop", "shop.gone.customer", "tests.fakes"])
+def test_whoever_names_the_customer_must_be_there(settings, value):
+    settings.MULTIPAY = {"CUSTOMER_ID": value}
+    assert [error.id for error in check_settings()] == ["multipay.E013"]
+
+
+@pytest.mark.parametrize("value", [None, str, "tests.fakes.accounts"], ids=repr)
+def test_a_usable_way_to_the_customer_is_no_error(settings, value):
+    settings.MULTIPAY = {"CUSTOMER_ID": value}
+    assert check_settings() == []
+
+
 @pytest.mark.parametrize("value", [None, 7, "/orders/", "/{order}/", "/{order_id/"])
 def test_the_address_of_an_order_names_the_order(settings, value):
     settings.MULTIPAY = {"ORDER_URL": value}
@@ -478,3 +567,29 @@ def test_the_address_of_an_order_names_the_order(settings, value):
 def test_a_usable_address_of_an_order_is_no_error(settings):
     settings.MULTIPAY = {"ORDER_URL": "/admin/shop/order/?q={order_id}"}
     assert check_settings() == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {"ALLOW_HTTP": True},
+        {"ALLOW_PRIVATE": "no"},
+        {"PORTS": 443},
+        {"PORTS": [0]},
+        {"PORTS": ["443"]},
+        {"PORTS": [65536]},
+    ],
+)
+def test_the_options_of_endpoints_are_known_and_usable(settings, value):
+    settings.MULTIPAY = {"ENDPOINTS": value}
+    assert [error.id for error in check_settings()] == ["multipay.E012"]
+
+
+def test_private_endpoints_must_not_go_live(change):
+    change("ENDPOINTS", value={"PORTS": [443]})
+    assert "multipay.W006" not in {item.id for item in check_deployment()}
+    change("ENDPOINTS", value={"ALLOW_PRIVATE": True})
+    assert check_settings() == []
+    assert "multipay.W006" in {item.id for item in check_deployment()}

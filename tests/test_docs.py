@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from django_multipay.admin.access import BUYER, CHECK, PERMISSIONS, REPLAY
 from django_multipay.admin.payments import STEPS
 from django_multipay.checks import check_settings
 from django_multipay.conf import DEFAULTS
+from django_multipay.flows.endpoints import EVENT_TYPES, event_type_of
+from django_multipay.ledger.endpoints import ENDPOINT_DELAYS, JITTER, PATIENCE
 from django_multipay.registry import registry
 from docs._generate import (
     CAPABILITIES,
@@ -96,6 +99,66 @@ large = bought("1005", "900.00")
 """
 """Payments at the sandbox, for the pages that begin after the checkout."""
 
+A_CUSTOMER = """
+from contextlib import closing
+from urllib.parse import urlsplit
+from django.test import Client
+from django_multipay.flows import charge_token, delete_token
+from django_multipay.models import Token
+from tests.flows.buyer import EximbayBuyer
+
+def pay_as_the_buyer(payment):
+    start_payment(payment)
+    buyer = EximbayBuyer(payment)
+    with closing(buyer.client):
+        url, body = buyer.pay(method="P101")
+    form = "application/x-www-form-urlencoded"
+    Client().post(urlsplit(url).path, body, content_type=form)
+"""
+"""A buyer at the sandbox whose card the provider keeps."""
+
+A_SUBSCRIBER = (
+    A_CUSTOMER
+    + """
+from django.utils import timezone
+from django_multipay.flows import (
+    cancel_plan, change_plan, charge_due_plans, create_plan, pause_plan,
+    recovery_payment, resume_plan,
+)
+from django_multipay.signals import plan_status_changed
+"""
+)
+"""The same, and what a shop with plans imports."""
+
+AN_OPERATOR = """
+from django.conf import settings
+from django.utils import timezone
+from django_multipay.flows import drift_report, erase_buyer
+from django_multipay.signals import account_health_changed
+
+MULTIPAY, DATABASES, alarms = dict(settings.MULTIPAY), {"default": {}}, []
+"""
+"""Whoever runs the site."""
+
+A_VISITOR = """
+import copy
+from django.conf import settings
+from django.test import Client, override_settings
+from django_multipay.flows import cancel_payment, retry_payment, ways_for
+from django_multipay.views.letters import deposit_letter
+
+offering = copy.deepcopy(settings.MULTIPAY)
+del offering["PROVIDERS"]["eximbay"]
+offering["PROVIDERS"]["cards"]["METHODS"] = ["P000", "P302", "P001", ""]
+override_settings(MULTIPAY=offering).enable()
+client = Client()
+waiting = create_payment(
+    provider="cards", order_id="1002", amount=Money("50000", "KRW"), locale="en"
+)
+waiting.details = {"virtual_account_number": "27490176218341"}
+"""
+"""A browser, and a shop whose account offers several methods."""
+
 PAGES = {
     "README.md": """
 assert INSTALLED_APPS == ["django_multipay"]
@@ -104,16 +167,43 @@ assert pay(None, orders["1001"]).url.startswith("/payments/")
 ship(payment=Payment.objects.get(), notice_id="1")
 assert shipped == ["1001"]
 """,
+    "docs/api.md": """
+assert len(urlpatterns) == 2
+assert INSTALLED_APPS == ["rest_framework", "rest_framework.authtoken"]
+payment = create_payment(
+    provider="cards", order_id="1001", amount=Money("26.30", "USD")
+)
+assert payment.uuid.hex in checkout_data(payment)["secret"]
+""",
     "docs/settings.md": "assert DATABASES['default']['NAME'].name == 'db.sqlite3'",
     "docs/models.md": "",
     "docs/flow.md": """
 ship(payment=payment, notice_id="1")
 assert shipped == ["1001"]
 """,
+    "docs/webhooks.md": """
+from django_multipay.signatures import standard_webhook_signature
+now = datetime.now(UTC)
+body = b'{"id":"1","type":"payment.paid","data":{"payment":{"order_id":"1001"}}}'
+headers = {
+    "webhook-id": "1",
+    "webhook-timestamp": str(int(now.timestamp())),
+    "webhook-signature": standard_webhook_signature(secret, "1", now, body),
+}
+assert [receive(body, headers) for _ in range(2)] == [204, 204]
+assert shipped == ["1001"]
+""",
     "docs/refunds.md": """
 for refunded in (payment, another, large):
     refunded.refresh_from_db()
     assert refunded.status == Payment.Status.REFUNDED
+""",
+    "docs/pages.md": "",
+    "docs/plans.md": "plan_status_changed.disconnect(dun)",
+    "docs/tokens.md": "assert Token.objects.get().provider_token is None",
+    "docs/operations.md": """
+account_health_changed.disconnect(page_somebody)
+assert TASKS and RQ_QUEUES and DATABASES
 """,
     "docs/providers/clink.md": "",
     "docs/providers/easybilling.md": "",
@@ -123,7 +213,13 @@ for refunded in (payment, another, large):
 }
 """The pages whose Python runs, with what must be true afterwards."""
 
-BEFORE = {"docs/refunds.md": BOUGHT}
+BEFORE = {
+    "docs/operations.md": AN_OPERATOR,
+    "docs/pages.md": A_VISITOR,
+    "docs/refunds.md": BOUGHT,
+    "docs/tokens.md": A_CUSTOMER,
+    "docs/plans.md": A_SUBSCRIBER,
+}
 """What is true before the first example of a page."""
 
 
@@ -136,6 +232,7 @@ def python_of(page: str) -> list[str]:
 def shop(sandbox_settings):
     """The settings of the examples, before a running sandbox."""
     account = sandbox_settings.MULTIPAY["PROVIDERS"]["eximbay"]
+    account["OPTIONS"]["shop_url"] = "https://shop.example/"
     sandbox_settings.MULTIPAY = {
         "PROVIDERS": {"eximbay": account, "cards": account},
         "SITE_URL": "https://shop.example",
@@ -192,6 +289,8 @@ def test_the_page_of_the_models_lists_every_field(model):
         "Verdict",
         "BatchKind",
         "BatchItemState",
+        "EndpointTrouble",
+        "EndpointDeliveryState",
     ],
 )
 def test_the_page_of_the_models_lists_every_word(name):
@@ -254,3 +353,21 @@ def test_the_words_of_the_drawings_are_words_of_the_code():
     assert len(drawings) == 2
     assert words
     assert words <= known
+
+
+def test_the_page_of_the_outgoing_webhooks_lists_every_event():
+    listed = re.findall(
+        r"^\| `(\w+\.\w+)` \| `(\w+)` \|$", generated("webhooks.md"), re.MULTILINE
+    )
+    assert [event_type for event_type, _ in listed] == list(EVENT_TYPES)
+    assert all(event_type == event_type_of(signal) for event_type, signal in listed)
+
+
+def test_the_page_of_the_outgoing_webhooks_tells_the_schedule():
+    page = generated("webhooks.md")
+    (said,) = re.findall(r"sent again after (.+?):", page)
+    seconds = [delay // timedelta(seconds=1) for delay in ENDPOINT_DELAYS]
+    assert seconds == [5, 5 * 60, 30 * 60, *(3600 * n for n in (2, 5, 10, 14, 20, 20))]
+    assert said == "5 seconds, 5 minutes, 30 minutes, 2, 5, 10, 14, 20 and 20 hours"
+    assert timedelta(days=5) == PATIENCE
+    assert JITTER == 10

@@ -416,6 +416,7 @@ PLANTED_IMPORTS = [
     ("drf-for-api", "views/checkout.py", "import rest_framework"),
     ("models-alone", "models/payment.py", "import django_multipay.registry"),
     ("sandbox-alone", "testing/plugin.py", "import django_multipay.sandbox.app"),
+    ("outgoing-for-flows", "views/checkout.py", "import django_multipay.outgoing"),
 ]
 
 

@@ -682,12 +682,12 @@ def retried(trouble: Trouble):
     def work() -> str:
         return trouble()
 
-    return ledger._retried(work)
+    return ledger.claims.retried(work)
 
 
 @pytest.fixture
 def without_waiting(monkeypatch):
-    monkeypatch.setattr(ledger.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(ledger.claims.time, "sleep", lambda seconds: None)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models import F
+from django.utils import timezone
 from moneyed import Money
 
 from django_multipay.enums import (
@@ -21,8 +23,12 @@ from django_multipay.enums import (
 )
 from django_multipay.exceptions import InvalidOperation, MultipayError
 from django_multipay.models import (
+    AccountHealth,
     Batch,
     BatchItem,
+    Endpoint,
+    EndpointDelivery,
+    IdempotencyKey,
     Notice,
     Operation,
     Payment,
@@ -33,6 +39,7 @@ from django_multipay.models import (
     WebhookDelivery,
 )
 from django_multipay.money import MAX_MINOR
+from tests.flows.scripted import new_payment
 
 pytestmark = pytest.mark.django_db
 
@@ -316,6 +323,26 @@ def test_the_trigger_can_be_taken_away_and_made_again():
     assert "multipay_transaction_append_only" in triggers()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_payments_from_before_attempts_can_be_chosen_for_and_end():
+    pay_until = timezone.now() + timedelta(hours=1)
+    made = {
+        "open": new_payment(provider=None, method="", expires_at=pay_until),
+        "fixed": new_payment(provider="eximbay", method="card"),
+    }
+    try:
+        call_command("migrate", "multipay", "0012", verbosity=0)
+    finally:
+        call_command("migrate", "multipay", verbosity=0)
+    for payment in made.values():
+        payment.refresh_from_db()
+    before, fixed = made["open"], made["fixed"]
+    assert (before.is_provider_open, before.is_method_open) == (True, True)
+    assert before.pay_until == before.expires_at
+    assert (fixed.is_provider_open, fixed.is_method_open) == (False, False)
+    assert fixed.pay_until is None
+
+
 # Secrets at rest -------------------------------------------------------------------------
 
 
@@ -365,8 +392,11 @@ def test_every_column_for_secrets_is_encrypted():
         if type(field).__name__ == "EncryptedJSONField"
     }
     assert encrypted == {
+        "Endpoint.secrets",
+        "IdempotencyKey.answer_body",
         "Payment.checkout_data",
         "Refund.account",
+        "Token.identity",
         "Token.provider_token",
         "WebhookDelivery.payload",
     }
@@ -456,6 +486,10 @@ def test_rows_name_themselves(model):
         Notice: lambda: Notice(signals=["payment_paid"]),
         Batch: lambda: Batch(kind=BatchKind.CHECK),
         BatchItem: lambda: BatchItem(payment=payment),
+        AccountHealth: lambda: AccountHealth(provider="eximbay"),
+        Endpoint: lambda: Endpoint(url="https://shop.example/"),
+        EndpointDelivery: lambda: EndpointDelivery(event_type="payment.paid"),
+        IdempotencyKey: lambda: IdempotencyKey(digest="a" * 64),
     }
     assert str(rows[model]())
 

@@ -213,7 +213,8 @@ def test_every_plain_decimal_is_read_exactly(number):
         (Money("10000", "KRW"), "ko_KR", "₩10,000"),
         (Money("26.30", "EUR"), "de_DE", "26,30\xa0€"),
         (from_minor(1_500_000, "USDT"), "en_US", "1.50 USDT"),
-        (Money(Decimal("1E+3"), currency_of("USDT")), "en_US", "1000.00 USDT"),
+        (Money(Decimal("1E+3"), currency_of("USDT")), "en_US", "1,000.00 USDT"),
+        (from_minor(1_234_567_800, "USDT"), "de", "1.234,5678 USDT"),
     ],
 )
 def test_a_buyer_reads_the_amount_in_the_own_locale(money, locale, expected):

@@ -18,7 +18,7 @@ def test_the_version_is_said_once():
     assert metadata.version("django-multipay") == django_multipay.__version__
 
 
-@pytest.mark.parametrize("name", ["py.typed", "static", "templates"])
+@pytest.mark.parametrize("name", ["locale", "py.typed", "static", "templates"])
 def test_what_is_not_python_is_shipped(name):
     assert (PACKAGE / name).exists()
 

@@ -186,6 +186,7 @@ EXPECTED = {
     "expired": ([EXPIRED], Status.EXPIRED),
     "deposit never came": ([REGISTERED, EXPIRED], Status.EXPIRED),
     "held while nothing moved": ([HELD], Status.IN_REVIEW),
+    "held and failed": ([HELD, FAILED], Status.FAILED),
     "held while authorized": ([AUTHORIZED, HELD], Status.IN_REVIEW),
     "held while captured": ([CAPTURED, HELD], Status.IN_REVIEW),
     "held and released": ([CAPTURED, HELD, RELEASED], Status.PAID),
@@ -217,6 +218,27 @@ def test_the_facts_give_the_status(case):
     facts, expected = EXPECTED[case]
     for order in itertools.permutations(facts):
         assert fold_of(*order).status is expected
+
+
+def test_a_single_minor_unit_is_money():
+    authorized = fact(Kind.AUTHORIZATION, 1, "p")
+    captured = fact(Kind.CAPTURE, 1, "p")
+    refunded = fact(Kind.REFUND, 1, "r1")
+
+    def of(amount_minor, *facts):
+        state = fold(amount_minor, facts, is_started=True)
+        return state.status, state.review_reason, state.is_settled
+
+    assert of(1, authorized) == (Status.AUTHORIZED, None, False)
+    assert of(1, authorized, HELD)[0] is Status.IN_REVIEW
+    assert of(1, captured) == (Status.PAID, None, True)
+    assert of(1, captured, HELD)[0] is Status.IN_REVIEW
+    assert of(1, captured, refunded) == (Status.REFUNDED, None, True)
+    assert of(2, captured) == (Status.IN_REVIEW, ReviewReason.UNDERPAID, False)
+    both = fact(Kind.CAPTURE, 2, "p")
+    assert of(2, both, refunded) == (Status.PARTIALLY_REFUNDED, None, True)
+    lost = fact(Kind.CHARGEBACK, 1, "d1")
+    assert of(1, captured, lost)[1] is ReviewReason.CHARGEBACK
 
 
 def test_before_the_buyer_was_sent_nothing_is_pending():
@@ -291,6 +313,16 @@ REASONS = {
         ReviewReason.CHARGEBACK,
     ),
 }
+
+
+def test_what_is_held_is_asked_about_by_the_names_of_its_holds():
+    other = fact(Kind.REVIEW_HOLD, reference="r9")
+    twice = fact(Kind.REVIEW_HOLD, reference="ours", reason=ReviewReason.PAID_TWICE)
+    assert fold_of(CAPTURED, HELD, RELEASED, other, twice).open_questions == {
+        ReviewReason.PAID_TWICE: {"ours"},
+        ReviewReason.RISK_REVIEW: {"r9"},
+    }
+    assert fold_of(CAPTURED, HELD, RELEASED).open_questions == {}
 
 
 @pytest.mark.parametrize("case", REASONS)

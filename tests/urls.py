@@ -7,5 +7,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("payments/api/", include("django_multipay.api.urls")),
     path("payments/", include("django_multipay.urls")),
 ]

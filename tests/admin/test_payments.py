@@ -38,6 +38,7 @@ from django_multipay.models import (
     Transaction,
     WebhookDelivery,
 )
+from tests.admin.conftest import page_of
 from tests.flows.scripted import message, new_payment
 
 PAID = PaymentStatus.PAID
@@ -692,6 +693,26 @@ def test_a_payment_that_was_never_started_has_a_page(ann):
     page = ann.page(new_payment(provider=None))
     assert "not chosen yet" in page.content.decode()
     assert "Payment created" in titles(page)
+
+
+def test_all_attempts_of_an_order_are_on_the_page_of_each(ann, payment_that_is):
+    alone = new_payment(provider=None)
+    declined = payment_that_is(PaymentStatus.FAILED)
+    paid_in_the_end = payment_that_is(
+        PaymentStatus.PAID, order_id=declined.order_id, retry_of=declined
+    )
+
+    for payment in (declined, paid_in_the_end):
+        page = ann.page(payment)
+        shown = [
+            (item["attempt"].pk, item["is_this"]) for item in page.context["attempts"]
+        ]
+        assert shown == [
+            (attempt.pk, attempt == payment) for attempt in (declined, paid_in_the_end)
+        ]
+        other = paid_in_the_end if payment == declined else declined
+        assert f'href="{page_of(other)}"' in page.content.decode()
+    assert "Attempts to pay this order" not in ann.page(alone).content.decode()
 
 
 def test_verdicts_are_in_words(ann, payment_that_is):

@@ -1,12 +1,15 @@
-"""One Chromium for each module of tests with a real browser."""
+"""One Chromium, and one demo, for each module of tests with a real browser."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.stage import Demo, start_demo
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +23,9 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with ExitStack() as stack:
+        yield start_demo(stack, tmp_path_factory.mktemp("demo"), "R")

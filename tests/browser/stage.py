@@ -6,11 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Browser, Page, ViewportSize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCREENSHOTS = ROOT / "screenshots"
@@ -60,6 +61,27 @@ def start_demo(stack: ExitStack, folder: Path, display_type: str) -> Demo:
     assert len(set(urls)) >= 2, "the demo did not print its addresses"
     shop, sandbox = list(dict.fromkeys(urls))[:2]
     return Demo(shop=shop, sandbox=sandbox)
+
+
+@contextmanager
+def visit(browser: Browser, size: ViewportSize) -> Iterator[Page]:
+    """A fresh visitor; a script error or a breach of the policy fails the test."""
+    context = browser.new_context(viewport=size, locale="en-US")
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    context.on(
+        "console",
+        lambda said: (
+            problems.append(said.text)
+            if "Content Security Policy" in said.text
+            else None
+        ),
+    )
+    page.set_default_timeout(PATIENCE)
+    yield page
+    context.close()
+    assert not problems
 
 
 def picture(page: Page, name: str, size: str, display: str) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import copy
 import re
+from datetime import date
 from decimal import Decimal
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from moneyed import Money
 from pytest_django import Settings
 
-from django_multipay.models import Payment
+from django_multipay.exceptions import ProviderUnavailable
+from django_multipay.messages import Redirect
+from django_multipay.models import Operation, Payment, Token
 from django_multipay.registry import registry
 from shop.cart import Cart
 from shop.checkout import payment_for, place_order
+from shop.customers import customer_id, customer_of
 from shop.models import Order, Price, Product
 from shop.money import money_of
 from shop.ways import WAYS, Way, ways_for
@@ -270,7 +278,25 @@ def test_after_a_failure_a_new_payment_has_the_same_order(
     newest = order.payments[0]
     assert newest.status == "created"
     assert newest.order_id == order.reference
+    assert newest.retry_of == order.payments[1]
     assert answer["Location"] == newest.get_checkout_url()
+
+
+def test_nobody_pays_again_while_the_first_payment_is_being_checked(
+    client: Client,
+) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", BUYER)
+    order = Order.objects.get()
+    Payment.objects.update(status="failed")
+    Operation.objects.create(
+        payment=Payment.objects.get(), kind="confirm", state="unknown", open_slot="1"
+    )
+
+    answer = client.post(f"{order.get_absolute_url()}pay/", follow=True)
+
+    assert "still being checked" in answer.text
+    assert Payment.objects.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -288,3 +314,123 @@ def test_an_order_that_wants_no_money_gets_no_payment(
 
     assert answer["Location"] == order.get_absolute_url()
     assert Payment.objects.count() == 1
+
+
+# Saved cards -------------------------------------------------------------------------
+
+
+def save_card(customer_id: str, **values: Any) -> Token:
+    token: Token = Token.objects.create(
+        **{
+            "provider": "clink",
+            "customer_id": customer_id,
+            "provider_token": "secret",
+            "token_digest": uuid4().hex,
+            "brand": "VISA",
+            "last4": "4242",
+            "expires_on": date(2030, 12, 31),
+            **values,
+        }
+    )
+    return token
+
+
+def test_a_card_is_saved_only_if_the_buyer_says_so(client: Client) -> None:
+    for wanted in ({}, {"save_card": "on"}):
+        add(client, "tasting-box")
+        client.post("/checkout/", {**BUYER, "way": "clink", **wanted})
+
+    saved = Payment.objects.order_by("pk").values_list("save_token", flat=True)
+    assert list(saved) == [False, True]
+
+
+def test_only_cards_can_be_saved(client: Client) -> None:
+    add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "wechat", "save_card": "on"})
+
+    assert not Payment.objects.get().save_token
+
+
+def test_a_saved_card_is_one_click_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("/cards/")
+    token = save_card(client.session["customer_id"])
+    monkeypatch.setattr(
+        "shop.views.start_payment", lambda payment, request: Redirect(url="/confirm/")
+    )
+    add(client, "tasting-box")
+    page = client.get("/checkout/").text
+    assert "VISA •••• 4242" in page
+    assert "Valid until 12/30." in page
+
+    answer = client.post("/checkout/", {**BUYER, "way": f"saved-{token.uuid}"})
+
+    payment = Payment.objects.get()
+    assert payment.token == token
+    assert payment.provider == "clink"
+    assert answer["Location"] == "/confirm/"
+
+
+def test_a_saved_card_that_fails_leaves_the_order_to_be_paid(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(payment: Payment, request: HttpRequest) -> None:
+        raise ProviderUnavailable("no answer", "clink")
+
+    client.get("/cards/")
+    token = save_card(client.session["customer_id"])
+    monkeypatch.setattr("shop.views.start_payment", start)
+    add(client, "tasting-box")
+
+    page = client.post(
+        "/checkout/", {**BUYER, "way": f"saved-{token.uuid}"}, follow=True
+    )
+
+    assert "Nothing was taken." in page.text
+    assert page.redirect_chain[-1][0] == Order.objects.get().get_absolute_url()
+
+
+def test_nobody_pays_with_the_card_of_somebody_else(client: Client) -> None:
+    token = save_card("somebody-else")
+    add(client, "tasting-box")
+    assert "4242" not in client.get("/checkout/").text
+
+    answer = client.post("/checkout/", {**BUYER, "way": f"saved-{token.uuid}"})
+
+    assert "way" in answer.context["form"].errors
+    assert not Payment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": Token.Status.DELETED},
+        {"status": Token.Status.DEAD},
+        {"provider": "left-the-settings"},
+    ],
+    ids=["deleted", "dead", "gone"],
+)
+def test_what_cannot_be_charged_is_not_offered(values: dict[str, str]) -> None:
+    save_card("ada", **values)
+
+    assert all(way.token is None for way in ways_for("USD", "ada"))
+
+
+def test_a_customer_is_the_session_or_the_account(client: Client, rf: Any) -> None:
+    user = User.objects.create_user("ada")
+    request = rf.get("/")
+    request.session, request.user = {}, AnonymousUser()
+    assert customer_id(request) == ""
+
+    request.user = user
+    assert customer_of(request) == customer_id(request) == f"user-{user.pk}"
+
+    request.user = AnonymousUser()
+    visitor = customer_of(request)
+    request.user = user
+    # Who bought something and then logs in does not lose it.
+    assert customer_id(request) == visitor == request.session["customer_id"]
+    # No database takes two of them for one text.
+    for known in (visitor, f"user-{user.pk}"):
+        assert re.fullmatch("[a-z0-9-]+", known)

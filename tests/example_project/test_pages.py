@@ -138,14 +138,25 @@ def test_nothing_changes_by_get(client: Client, path: str) -> None:
     assert client.get(path).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/currency/", "/cart/first-light/", "/checkout/"])
+@pytest.mark.parametrize(
+    "path", ["/currency/", "/cart/first-light/", "/checkout/", "/coffee-box/"]
+)
 def test_nothing_changes_without_the_csrf_token(path: str) -> None:
     client = Client(enforce_csrf_checks=True)
     assert client.post(path, {"currency": "KRW"}).status_code == 403
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/coffee/first-light/", "/cart/", "/checkout/", "/orders/"]
+    "path",
+    [
+        "/",
+        "/coffee/first-light/",
+        "/cart/",
+        "/checkout/",
+        "/orders/",
+        "/coffee-box/",
+        "/subscriptions/",
+    ],
 )
 def test_nothing_is_inline_and_nothing_is_foreign(client: Client, path: str) -> None:
     client.post("/cart/first-light/", {"add": "1", "quantity": "1"})

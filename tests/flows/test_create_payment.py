@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -226,6 +228,10 @@ def test_a_payment_remembers_the_order_and_sends_nothing(scripted):
     assert operation.kind == OperationKind.CHECKOUT
     assert operation.state == OperationState.REQUESTED
     assert scripted.calls == []
+
+
+def test_a_single_minor_unit_is_an_amount():
+    assert new_payment(amount=usd("0.01")).amount_minor == 1
 
 
 def test_items_keep_their_prices_in_minor_units():
@@ -534,6 +540,51 @@ def test_a_flow_that_calls_the_provider_refuses_the_callers_transaction(scripted
     assert scripted.calls == []
     delivery.refresh_from_db()
     assert delivery.verdict == Verdict.STORED
+
+
+ALONE = [
+    "batches.run_batch",
+    "cancellation.cancel_payment",
+    "checkout.refresh_action",
+    "checkout.start_payment",
+    "drift.drift_report",
+    "endpoints.deliver_endpoints",
+    "endpoints.resend_since",
+    "endpoints.send_now",
+    "endpoints.send_test_event",
+    "idempotency.begin_request",
+    "keys.rotate_keys",
+    "operations.abandon_operation",
+    "operations.resume_operation",
+    "operations.sync_refund",
+    "plans.charge_due_plans",
+    "plans.charge_plan",
+    "plans.resume_plan_call",
+    "plans.sync_plan",
+    "purge.erase_buyer",
+    "purge.purge",
+    "reconcile.reconcile",
+    "review.release_review",
+    "sync.sync_payment",
+    "tokens.carry_out_charge",
+    "tokens.carry_out_deletion",
+    "tokens.inspect_token",
+    "webhooks.receive_webhook",
+    "webhooks.replay_delivery",
+]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_commits_by_itself_refuses_the_callers_transaction_first_of_all(name):
+    module, _, flow = name.partition(".")
+    step = getattr(importlib.import_module(f"django_multipay.flows.{module}"), flow)
+    untouched = {
+        parameter.name: None
+        for parameter in inspect.signature(step).parameters.values()
+        if parameter.default is parameter.empty
+    }
+    with transaction.atomic(), pytest.raises(RuntimeError, match=r"on_commit"):
+        step(**untouched)
 
 
 @pytest.mark.django_db(transaction=True)

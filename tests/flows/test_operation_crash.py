@@ -1,17 +1,12 @@
 """kill -9 in the middle of a refund, a capture or a void: none lost, none doubled.
 
-The provider's books are a file, so they outlive the worker that is killed. One process
-waits with everything imported and is forked for each death, which is real: SIGKILL.
+The provider's books are a file, so they outlive the worker that is killed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +16,7 @@ import pytest
 from moneyed import Money
 from pytest_django import Settings
 
-from django_multipay import ledger, money
+from django_multipay import flows, ledger, money
 from django_multipay.enums import (
     Capability,
     CaptureMode,
@@ -52,6 +47,7 @@ from django_multipay.models import Payment
 from django_multipay.providers.base import ProviderOptions
 from django_multipay.registry import registry
 from tests.corridor import let_everything_be_due
+from tests.flows.mortals import Mortals, Place
 from tests.flows.scripted import (
     ObligingProvider,
     ScriptedOptions,
@@ -60,7 +56,6 @@ from tests.flows.scripted import (
     new_payment,
     snapshot_of,
 )
-from tests.flows.test_crash import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -199,46 +194,10 @@ def book_settings(
 # Dying ----------------------------------------------------------------------------------
 
 
-WORKER = """
-import importlib, json, os, signal, sys
-
-import django
-from django.conf import settings
-
-settings.MULTIPAY = json.loads(sys.argv[1], parse_float=str)
-django.setup()
-
-from moneyed import Money
-
-from django_multipay import flows
-from django_multipay.models import Payment
-
-
-def die_at(module, owner, name, is_after):
-    place = importlib.import_module(module)
-    place = getattr(place, owner) if owner else place
-    original = getattr(place, name)
-
-    def dying(*args, **kwargs):
-        if is_after:
-            original(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    setattr(place, name, dying)
-
-
-importlib.import_module("tests.flows.test_operation_crash")
-for line in sys.stdin:
-    order = json.loads(line, parse_float=str)
-    child = os.fork()
-    if child:
-        print(os.waitpid(child, 0)[1], flush=True)
-        continue
-    die_at(*order["point"])
-    amount = [Money(text, "USD") for text in order["amount"]]
-    getattr(flows, order["flow"])(Payment.objects.get(pk=order["payment"]), *amount)
-    os._exit(0)
-"""
+def work(flow: str, payment: int, amount: list[str]) -> None:
+    """What a worker does that will be killed."""
+    asked = [Money(text, "USD") for text in amount]
+    getattr(flows, flow)(Payment.objects.get(pk=payment), *asked)
 
 
 @pytest.fixture(scope="module")
@@ -253,25 +212,9 @@ def accounts(settings: Settings, books: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def worker(django_db_setup: None, books: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that forks one worker for each order it reads."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, json.dumps(book_settings(PROVIDERS, books))],
-        env=os.environ
-        | {
-            "DATABASE_URL": database_url(),
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(20) == 0
+def mortals(django_db_setup: None, books: Path) -> Iterator[Mortals]:
+    with Mortals(book_settings(PROVIDERS, books), BOOKS) as workers:
+        yield workers
 
 
 @dataclass(frozen=True)
@@ -279,7 +222,7 @@ class Point:
     """A moment to die, and how far the call had come by then."""
 
     name: str
-    place: tuple[str, str, str, bool]
+    place: Place
     is_sent: bool = True
     is_done: bool = False
     is_concluded: bool = False
@@ -379,11 +322,11 @@ def sweep() -> None:
     ("kind", "point"), DEATHS, ids=[f"{kind}-after {one.name}" for kind, one in DEATHS]
 )
 def test_kill_9_loses_and_doubles_nothing(
-    worker: subprocess.Popen[str], kind: OperationKind, point: Point
+    mortals: Mortals, kind: OperationKind, point: Point
 ) -> None:
     payments = {alias: payment_for(kind, provider_of(alias)) for alias in PROVIDERS}
     for payment in payments.values():
-        kill(worker, kind, point, payment)
+        kill(mortals, kind, point, payment)
     sweep()
     sweep()
     for alias, payment in payments.items():
@@ -395,21 +338,14 @@ def test_kill_9_loses_and_doubles_nothing(
             assert_it_waits_for_a_person(payment, kind, point)
 
 
-def kill(
-    worker: subprocess.Popen[str], kind: OperationKind, point: Point, payment: Payment
-) -> None:
-    """Let a process of its own die at ``point`` of this call."""
-    order = {
-        "flow": FLOWS[kind].__name__,
-        "payment": payment.pk,
-        "amount": [str(amount.amount) for amount in ASKED[kind]],
-        "point": point.place,
-    }
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(f"{json.dumps(order)}\n")
-    worker.stdin.flush()
-    assert os.WTERMSIG(int(worker.stdout.readline())) == signal.SIGKILL
+def kill(mortals: Mortals, kind: OperationKind, point: Point, payment: Payment) -> None:
+    """Let a worker die at ``point`` of this call."""
+    mortals.kill(
+        point.place,
+        flow=FLOWS[kind].__name__,
+        payment=payment.pk,
+        amount=[str(amount.amount) for amount in ASKED[kind]],
+    )
 
 
 def assert_done_once(payment: Payment, kind: OperationKind) -> None:

@@ -725,6 +725,24 @@ def test_what_fails_after_a_commit_is_tried_again(provider):
     assert Refund.objects.get().status == RefundStatus.SUCCEEDED
 
 
+def test_a_refund_is_unknown_only_when_its_worker_is_lost(provider):
+    payment = paid()
+
+    def look() -> RefundSnapshot:
+        operation = Operation.objects.get(kind=OperationKind.REFUND)
+        assert not ledger.expire_lease(operation)
+        assert Refund.objects.get().status == RefundStatus.REQUESTED
+        Operation.objects.update(lease_until=timezone.now() - timedelta(days=1))
+        assert ledger.expire_lease(operation)
+        assert Refund.objects.get().status == RefundStatus.UNKNOWN
+        assert not ledger.expire_lease(operation)
+        return RefundSnapshot(status=RefundStatus.SUCCEEDED)
+
+    provider.will("refund", look)
+    refund_payment(payment, usd("60.00"))
+    assert sums(payment) == (PaymentStatus.PARTIALLY_REFUNDED, 10000, 6000)
+
+
 # One call at a time ---------------------------------------------------------------------
 
 
@@ -870,6 +888,19 @@ def test_a_message_with_the_providers_name_only_may_come_before_our_answer(provi
     assert (refund.status, refund.provider_reference) == ("succeeded", "rfd_1")
     assert sums(payment) == (PaymentStatus.PARTIALLY_REFUNDED, 10000, 6000)
     assert Refund.objects.count() == 1
+
+
+def test_a_nameless_message_of_another_amount_is_not_about_our_lost_refund(provider):
+    payment = paid()
+    provider.will("refund", OutcomeUnknown("lost", "scripted", "refund"))
+    with pytest.raises(OutcomeUnknown):
+        refund_payment(payment, usd("60.00"))
+    ledger.apply_refund(payment.pk, named("35.00"), source=Source.WEBHOOK)
+    ours = Refund.objects.get(is_external=False)
+    assert (ours.status, ours.provider_reference) == (RefundStatus.UNKNOWN, "")
+    assert Refund.objects.get(is_external=True).amount == usd("35.00")
+    assert sums(payment) == (PaymentStatus.PARTIALLY_REFUNDED, 10000, 3500)
+    assert refundable(payment) == usd("5.00")
 
 
 @pytest.mark.parametrize("first", ["total", "message"])

@@ -415,8 +415,8 @@ def test_a_click_that_another_overtakes_gets_the_page_of_the_other(
     original = checkout._check_startable
     others = []
 
-    def overtake(mine: Payment, provider: str) -> None:
-        original(mine, provider)
+    def overtake(mine: Payment, *chosen: str) -> None:
+        original(mine, *chosen)
         monkeypatch.setattr(checkout, "_check_startable", original)
         others.append(start_payment(Payment.objects.get(pk=mine.pk)))
 
@@ -437,8 +437,8 @@ def test_a_payment_settled_meanwhile_is_not_opened_again(
     )
     original = checkout._check_startable
 
-    def overtake(mine: Payment, provider: str) -> None:
-        original(mine, provider)
+    def overtake(mine: Payment, *chosen: str) -> None:
+        original(mine, *chosen)
         apply(mine, PaymentStatus.PAID)
 
     monkeypatch.setattr(checkout, "_check_startable", overtake)

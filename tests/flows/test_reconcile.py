@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from datetime import timedelta
 
 import pytest
@@ -22,7 +24,7 @@ from django_multipay.flows import (
     start_payment,
     sync_payment,
 )
-from django_multipay.flows.reconcile import Report
+from django_multipay.flows.reconcile import CHORES, Report
 from django_multipay.flows.sync import sync_if_due
 from django_multipay.messages import IncomingRequest, PaymentSnapshot
 from django_multipay.models import Payment, WebhookDelivery
@@ -39,6 +41,9 @@ from tests.flows.scripted import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
+
+# Its package has a function of the same name.
+healing = importlib.import_module("django_multipay.flows.reconcile")
 
 NOTHING = Report(deliveries=0, payments=0, notices=0, errors=0)
 
@@ -275,7 +280,9 @@ def test_payments_nobody_can_ask_about_do_not_keep_the_others_waiting(
     provider = registry["scripted"]
     provider.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
     reports = [reconcile_later(limit=1) for _ in range(3)]
-    assert [report.payments for report in reports] == [0, 0, 1]
+    assert sum(report.payments for report in reports) == 1
+    payment.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
     assert sum(report.errors for report in reports) == 0
 
 
@@ -448,3 +455,132 @@ def test_while_a_deposit_may_come_the_questions_go_on(scripted):
         assert sync_if_due(Payment.objects.get())
     payment.refresh_from_db()
     assert payment.sync_at is not None
+
+
+# Held messages whose payment comes later ------------------------------------------------
+
+
+def strayed(payment: Payment) -> WebhookDelivery:
+    """A message that names a payment as the provider does, before we know the name."""
+    known = payment.merchant_reference
+    Payment.objects.filter(pk=payment.pk).update(merchant_reference="notyet")
+    receive_webhook(payment.provider, message(payment, PaymentStatus.PAID))
+    Payment.objects.filter(pk=payment.pk).update(merchant_reference=known)
+    delivery = WebhookDelivery.objects.get()
+    assert delivery.verdict == Verdict.HELD
+    return delivery
+
+
+def look_again_now() -> None:
+    WebhookDelivery.objects.exclude(rematch_at=None).update(
+        rematch_at=timezone.now() - timedelta(seconds=1)
+    )
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_message_that_came_before_its_payment_is_applied_later():
+    payment = started()
+    delivery = strayed(payment)
+    assert reconcile().loops["strays"] == 0
+    look_again_now()
+    assert reconcile().loops["strays"] == 1
+    payment.refresh_from_db()
+    delivery.refresh_from_db()
+    assert payment.status == PaymentStatus.PAID
+    assert delivery.verdict == Verdict.APPLIED
+    assert delivery.rematch_at is None
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_message_of_nobody_is_looked_at_for_three_days_and_then_by_a_person():
+    receive_webhook(
+        "scripted", message(started(), PaymentStatus.PAID, order="neverheardof")
+    )
+    look_again_now()
+    assert reconcile().loops["strays"] == 0
+    delivery = WebhookDelivery.objects.get()
+    assert delivery.rematch_at > timezone.now()
+    WebhookDelivery.objects.update(received_at=timezone.now() - timedelta(hours=73))
+    look_again_now()
+    reconcile()
+    delivery.refresh_from_db()
+    assert delivery.verdict == Verdict.HELD
+    assert delivery.rematch_at is None
+    assert delivery.payload
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_message_that_contradicts_its_payment_waits_for_a_person_only():
+    receive_webhook("scripted", message(started(), PaymentStatus.PAID, amount="1.00"))
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.verdict, delivery.rematch_at) == (Verdict.HELD, None)
+
+
+# How a run goes -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("scripted")
+def test_no_row_is_begun_after_the_budget():
+    for _ in range(3):
+        started()
+    make_due()
+    report = reconcile(budget=timedelta(0))
+    assert (report.payments, report.is_complete) == (0, False)
+    report = reconcile(budget=timedelta(minutes=5))
+    assert (report.payments, report.is_complete) == (3, True)
+
+
+@pytest.mark.usefixtures("scripted")
+def test_who_watches_sees_every_row():
+    for _ in range(3):
+        started()
+    make_due()
+    seen = []
+    reconcile(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3), (3, 3)]
+
+
+def test_a_payment_that_no_key_opens_is_reported_and_stops_nobody(scripted, settings):
+    settings.MULTIPAY = {
+        **settings.MULTIPAY,
+        "ENCRYPTION_KEYS": ["the first key, gone"],
+    }
+    sealed = started(provider_data={"gift": "yes"})
+    settings.MULTIPAY = {
+        **settings.MULTIPAY,
+        "ENCRYPTION_KEYS": ["another key of ours"],
+    }
+    others = [started() for _ in range(3)]
+    make_due()
+    registry["scripted"].will(
+        "fetch", *(snapshot_of(one, PaymentStatus.PAID) for one in (sealed, *others))
+    )
+    report = reconcile()
+    assert (report.payments, report.errors) == (3, 1)
+    assert str(sealed.uuid) in report.problems[0]
+    assert "ENCRYPTION_KEYS" in report.problems[0]
+    assert Payment.objects.filter(status=PaymentStatus.PAID).count() == 3
+    assert report.notices == 3
+
+
+def test_each_account_gets_its_part_of_a_limit(scripted, settings):
+    settings.MULTIPAY = account_settings(scripted=ScriptedProvider, z=ScriptedProvider)
+    for alias in ("scripted",) * 5 + ("z",):
+        started(provider=alias)
+    make_due()
+    assert reconcile(limit=3).payments == 3
+    assert len(registry["z"].told("fetch")) == 1
+
+
+def test_a_chore_that_raises_is_an_error_in_the_report(scripted, monkeypatch):
+    def broken(limit: int) -> int:
+        raise RuntimeError("a bug")
+
+    payment = started()
+    chores = [dataclasses.replace(chore, run=broken) for chore in CHORES]
+    monkeypatch.setattr(healing, "CHORES", tuple(chores))
+    make_due()
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    report = reconcile()
+    assert (report.payments, report.notices, report.errors) == (1, 0, 1)
+    assert report.problems == ("notices: RuntimeError",)

@@ -280,7 +280,9 @@ def test_the_checkout_shows_a_name_whatever_the_shop_gave(
         ("zh", "cn"),
         ("zh-Hans-CN", "cn"),
         ("zh-TW", "cn"),
-        ("cn", "en"),
+        ("cn", "cn"),
+        ("KR", "ko"),
+        ("tw", "cn"),
         ("de", "en"),
     ],
 )

@@ -531,6 +531,10 @@ def test_a_saved_card_is_named_by_its_token(sent):
         ("ru", "RU"),
         ("th", "TH"),
         ("vi", "VN"),
+        ("KR", "KR"),
+        ("jp", "JP"),
+        ("CN", "CN"),
+        ("tw", "TW"),
         ("de", "EN"),
     ],
 )

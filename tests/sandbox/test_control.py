@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +16,9 @@ import httpx
 import pytest
 
 from django_multipay.sandbox import wire
+from django_multipay.sandbox.agenda import months_later
 from django_multipay.sandbox.books import Clock
+from django_multipay.sandbox.eximbay.codes import SEOUL
 from django_multipay.sandbox.faults import AMOUNT_KEYS, WORK_IS_DONE, wrong_amounts
 from django_multipay.sandbox.providers import discover
 
@@ -265,6 +267,40 @@ def test_what_is_due_is_done_before_the_clock_goes_on():
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=30)
 
 
+@pytest.mark.parametrize(
+    ("start", "months", "end"),
+    [
+        (date(2027, 1, 31), 1, date(2027, 2, 28)),
+        (date(2028, 1, 31), 1, date(2028, 2, 29)),
+        (date(2026, 12, 15), 1, date(2027, 1, 15)),
+        (date(2026, 11, 30), 3, date(2027, 2, 28)),
+        (
+            datetime(2026, 10, 31, 23, 59, tzinfo=UTC),
+            13,
+            datetime(2027, 11, 30, 23, 59, tzinfo=UTC),
+        ),
+    ],
+)
+def test_a_month_later_is_the_same_day_or_the_last(start, months, end):
+    assert months_later(start, months) == end
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ({"advance_days": 3}, lambda now: now + timedelta(days=3)),
+        ({"advance_months": 14}, lambda now: months_later(now, 14)),
+    ],
+)
+def test_the_clock_moves_by_days_and_months_of_the_calendar(sandbox, wish, expected):
+    before = datetime.fromisoformat(sandbox.get("/_control/clock").json()["now"])
+
+    after = sandbox.post("/_control/clock", json=wish).json()["now"]
+
+    drift = datetime.fromisoformat(after) - expected(before)
+    assert abs(drift) < timedelta(seconds=30)
+
+
 def test_a_reset_forgets_everything(merchant):
     merchant.pay("approve", merchant.order(payment={"order_id": "A"}))
     merchant.settings(tamper_fgkey=True)
@@ -293,6 +329,12 @@ def test_a_reset_forgets_everything(merchant):
         ("clock", {"advance_seconds": 1e12}),
         ("clock", {"advance_seconds": "60"}),
         ("clock", {}),
+        ("clock", {"advance_seconds": True}),
+        ("clock", {"advance_days": 1.5}),
+        ("clock", {"advance_days": 36_601}),
+        ("clock", {"advance_months": 1201}),
+        ("clock", {"advance_months": "1"}),
+        ("clock", {"advance_days": 1, "advance_months": 1}),
         ("faults", {"fault": "earthquake"}),
         ("faults", {"fault": "latency", "seconds": "long"}),
     ],
@@ -351,6 +393,97 @@ def test_the_page_says_which_settings_were_changed(merchant):
     merchant.settings(tamper_fgkey=True, retry_count=3)
 
     assert "1 changed</span>" in merchant.sandbox.get("/_control/").text
+
+
+def planned(merchant):
+    """A plan of Eximbay's and one of Clink's, begun on a day that every month has."""
+    next_month = months_later(datetime.now(UTC).replace(day=10), 1)
+    wait = (next_month - datetime.now(UTC)).total_seconds()
+    clock = merchant.sandbox.post("/_control/clock", json={"advance_seconds": wait})
+    now = datetime.fromisoformat(clock.json()["now"])
+    today = now.astimezone(SEOUL).date()
+    recurring = {
+        "recurring_amount": "24.00",
+        "recurring_start_date": f"{today:%Y%m%d}",
+        "recurring_interval": "1",
+        "recurring_noti_url": f"{merchant.shop.origin}/plan/",
+    }
+    merchant.pay("approve", merchant.order(recurring=recurring))
+    session = {
+        "originalAmount": 9.99,
+        "originalCurrency": "USD",
+        "productId": "prd_sandbox_tea",
+        "priceId": "price_sandbox_tea_monthly",
+        "customerEmail": "buyer@example.com",
+        "merchantReferenceId": "SUB-1",
+    }
+    headers = {"X-API-Key": CLINK_KEY, "X-Timestamp": str(int(time.time() * 1000))}
+    sandbox = merchant.sandbox
+    sandbox.post("/clink/api/checkout/session", json=session, headers=headers)
+    sandbox.post("/_control/clink/payments/SUB-1/outcome", json={"outcome": "approve"})
+
+
+def part(page, name):
+    """A part of the page, without its markup."""
+    (found,) = re.findall(rf'data-live="{name}".*?</section>', page, re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found)).split())
+
+
+def test_the_page_shows_every_plan_and_its_next_charge(merchant):
+    planned(merchant)
+    page = merchant.sandbox.get("/_control/").text
+
+    (eximbay,) = merchant.sandbox.get("/_control/eximbay/plans").json()
+    (clink,) = merchant.sandbox.get("/_control/clink/plans").json()
+    day = date.fromisoformat(eximbay["recurring_next_date"])
+    due = datetime.combine(day, datetime.min.time(), SEOUL).astimezone(UTC)
+    plans = part(page, "plans")
+    assert f"Eximbay {eximbay['recurring_id']} USD 24.00 every month active" in plans
+    assert f"{due:%Y-%m-%d %H:%M}" in plans
+    assert f"Clink {clink['subscriptionId']} USD 9.99 every month active" in plans
+    assert plans.count(" once") == 2
+
+
+def test_a_plan_that_is_over_has_no_next_charge(merchant):
+    planned(merchant)
+    (eximbay,) = merchant.sandbox.get("/_control/eximbay/plans").json()
+    path = f"/v1/payments/recurring/{eximbay['recurring_id']}/delete"
+    merchant.call(path, {}).raise_for_status()
+
+    plans = part(merchant.sandbox.get("/_control/").text, "plans")
+
+    assert "every month deleted never again once" in plans
+
+
+def test_after_a_move_the_page_shows_what_happened(merchant):
+    planned(merchant)
+    before = part(merchant.sandbox.get("/_control/").text, "happened")
+    assert (before.count("USD 9.99"), before.count("USD 26.30")) == (1, 1)
+
+    for _ in range(12):
+        merchant.sandbox.post("/_control/clock", json={"advance_months": 1})
+    merchant.flush()
+    page = merchant.sandbox.get("/_control/").text
+
+    happened = part(page, "happened")
+    assert happened.count("USD 24.00") == 12
+    assert happened.count("USD 9.99") == 13
+    assert "subscription.updated.renewed" in happened
+    # Clink was given no address here, so nobody acknowledged its messages.
+    assert "not acknowledged" in happened
+    # Only the last month is marked.
+    assert page.count("is-new") == 2
+    assert part(page, "plans").count("13 times") == 2
+
+
+def test_a_refused_charge_of_a_plan_is_seen_as_refused(merchant):
+    planned(merchant)
+    merchant.settings(charge_rescode="8327")
+
+    merchant.sandbox.post("/_control/clock", json={"advance_months": 2})
+
+    happened = part(merchant.sandbox.get("/_control/").text, "happened")
+    assert len(re.findall(r"USD 24.00 Eximbay \S+ FAILED", happened)) == 2
 
 
 # -- faults -----------------------------------------------------------------------

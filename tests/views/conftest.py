@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from moneyed import Money
 from pytest_django import Settings
 
@@ -25,6 +26,8 @@ def fake_accounts(settings: Settings) -> Settings:
         **{answer: answer for answer in (*fakes.ACTIONS, *fakes.ERRORS, fakes.NOTHING)}
     )
     fakes.FakeProvider.starts.clear()
+    fakes.FakeProvider.refreshes.clear()
+    cache.clear()
     return settings
 
 

@@ -16,11 +16,12 @@ from django.contrib.messages.storage.cookie import MessageEncoder
 from django.core import signing
 from django.core.handlers.asgi import ASGIRequest
 from django.db import InterfaceError, OperationalError, connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from pytest_django import Settings
 
-from django_multipay.enums import PaymentStatus, Purpose, Verdict
+from django_multipay.enums import PaymentStatus, Purpose, Verdict, WebhookOutcome
+from django_multipay.messages import IncomingRequest, WebhookAnswer
 from django_multipay.models import Payment, WebhookDelivery
 from django_multipay.views import webhooks
 from tests.corridor import (
@@ -223,6 +224,24 @@ def test_a_body_without_a_length_is_counted_while_it_is_read(
     )
     signed = messages.status_path.split("/")[-2]
     assert webhooks.status(request, signed=signed).status_code == status
+
+
+@pytest.mark.parametrize(("size", "kept"), [(LIMIT, LIMIT), (LIMIT + 1, 0)])
+def test_a_query_above_256_kib_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, messages: Messages, size: int, kept: int
+) -> None:
+    heard: list[IncomingRequest] = []
+
+    def hear(alias: str, incoming: IncomingRequest, **more: Any) -> WebhookAnswer:
+        heard.append(incoming)
+        return WebhookAnswer(outcome=WebhookOutcome.ACCEPTED)
+
+    monkeypatch.setattr(webhooks, "receive_webhook", hear)
+    request = RequestFactory().get(messages.status_path, QUERY_STRING="a" * size)
+    signed = messages.status_path.split("/")[-2]
+    assert webhooks.status(request, signed=signed).status_code == 200
+    (incoming,) = heard
+    assert len(incoming.query_string) == kept
 
 
 class BrokenPipe(BytesIO):
