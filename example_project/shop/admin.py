@@ -13,16 +13,26 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from django_multipay.models import Payment
-from shop.models import Currency, Order, OrderEvent, OrderLine, Price, Product
+from django_multipay.models import Payment, RecurringPlan
+from shop.models import (
+    Box,
+    Currency,
+    Order,
+    OrderEvent,
+    OrderLine,
+    Price,
+    Product,
+    Subscription,
+)
 from shop.templatetags.shop import money
 
 if TYPE_CHECKING:
     OrderAdminBase = admin.ModelAdmin[Order]
+    SubscriptionAdminBase = admin.ModelAdmin[Subscription]
     ProductAdminBase = admin.ModelAdmin[Product]
     TabularBase = admin.TabularInline[Any, Any]
 else:
-    OrderAdminBase = ProductAdminBase = admin.ModelAdmin
+    OrderAdminBase = ProductAdminBase = SubscriptionAdminBase = admin.ModelAdmin
     TabularBase = admin.TabularInline
 
 
@@ -147,3 +157,47 @@ class OrderAdmin(OrderAdminBase):
             return amount
         url = reverse("admin:multipay_payment_change", args=[payment.pk])
         return format_html('<a href="{}">{}</a>', url, amount)
+
+
+class BoxInline(ReadOnlyInline):
+    model = Box
+    fields = ["packed_at", "payment_uuid"]
+    readonly_fields = ["packed_at", "payment_uuid"]
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(SubscriptionAdminBase):
+    list_display = ["reference", "created_at", "size", "status"]
+    list_filter = ["size", "plan__status"]
+    list_select_related = ["plan"]
+    search_fields = ["reference", "plan__buyer_email"]
+    # The subscription's page is for the visitor who has it, not for staff.
+    view_on_site = False
+    fields = ["reference", "size", "status", "the_plan", "created_at"]
+    readonly_fields = ["reference", "status", "the_plan", "created_at"]
+    inlines = [BoxInline]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # What is charged is changed at the plan.
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description=_("status"), ordering="plan__status")
+    def status(self, subscription: Subscription) -> str:
+        return subscription.plan.get_status_display() if subscription.plan else "-"
+
+    @admin.display(description=_("plan"))
+    def the_plan(self, subscription: Subscription) -> SafeString | str:
+        """Return the plan's amount, with the way to its page where there is one."""
+        plan = subscription.plan
+        if plan is None:
+            return "-"
+        if not self.admin_site.is_registered(RecurringPlan):
+            return money(plan.amount)
+        url = reverse("admin:multipay_recurringplan_change", args=[plan.pk])
+        return format_html('<a href="{}">{}</a>', url, money(plan.amount))

@@ -14,6 +14,10 @@ from shop.cart import Cart
 from shop.models import Order, OrderEvent, OrderLine
 from shop.ways import Way
 
+UNSUCCESSFUL = frozenset(
+    {Payment.Status.FAILED, Payment.Status.CANCELED, Payment.Status.EXPIRED}
+)
+
 
 def unfinished_payment(order: Order) -> Payment | None:
     """Return the attempt that was opened at a provider and may still be paid there.
@@ -61,13 +65,17 @@ def payment_for(
     *,
     way: Way | None = None,
     capture_mode: str = "automatic",
+    save_card: bool = False,
+    back_url: str = "",
 ) -> Payment | None:
     """Return the payment with which ``order`` can be paid now, in this ``way``.
 
     An unfinished attempt is continued; after a failure, or when the buyer thinks of
     another way before anything was opened, there is a new one with the same
     ``order_id``. Without a way the payment page asks for the provider. ``None`` when
-    the order wants no money (any more).
+    the order wants no money (any more). Afterwards the buyer comes to ``back_url``, or
+    to the page of the order. `InvalidTransition` while the last attempt, which did not
+    go through, could still turn out to have been paid.
     """
     with transaction.atomic():
         # Two clicks meet at the order's row and leave with the same payment.
@@ -77,9 +85,15 @@ def payment_for(
         unfinished = unfinished_payment(order) or _same_choice(order, way)
         if unfinished is not None:
             return unfinished
+        latest = order.payments.first()
         return create_payment(
+            # With this the app sees to it that late money of the attempt before is
+            # noticed, and not kept beside this one's.
+            retry_of=latest if latest and latest.status in UNSUCCESSFUL else None,
             provider=way.provider if way else None,
             method=way.method if way else "",
+            token=way.token if way else None,
+            save_token=save_card,
             order_id=order.reference,
             amount=order.amount,
             buyer=Buyer(
@@ -89,8 +103,8 @@ def payment_for(
                 country=order.country,
             ),
             customer_id=order.customer_id,
-            success_url=order.get_absolute_url(),
-            failure_url=order.get_absolute_url(),
+            success_url=back_url or order.get_absolute_url(),
+            failure_url=back_url or order.get_absolute_url(),
             description="Quiet Kettle",
             items=[
                 LineItem(
@@ -121,8 +135,9 @@ def _same_choice(order: Order, way: Way | None) -> Payment | None:
     latest = order.payments.first()
     if latest is None or latest.status != Payment.Status.CREATED:
         return None
-    is_same = way is None or (latest.provider, latest.method) == (
+    is_same = way is None or (latest.provider, latest.method, latest.token) == (
         way.provider,
         way.method,
+        way.token,
     )
     return latest if is_same else None

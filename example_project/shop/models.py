@@ -12,16 +12,22 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from moneyed import Money
 
-from django_multipay.models import Payment
+from django_multipay.models import Payment, RecurringPlan
+from shop.coffee_box import SIZES, BoxSize
 from shop.money import money_of
 
 # No letter or digit that is mistaken for another when read aloud.
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def new_reference() -> str:
-    """Return a random order reference: it cannot be guessed from another one."""
-    return "QK" + "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+def new_reference(prefix: str = "QK") -> str:
+    """Return a random reference: it cannot be guessed from another one."""
+    return prefix + "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+
+
+def new_subscription_reference() -> str:
+    """Return a random reference that nobody takes for an order's."""
+    return new_reference("QB")
 
 
 class Currency(models.TextChoices):
@@ -276,3 +282,51 @@ class OrderEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.order} {self.kind}"
+
+
+class Subscription(models.Model):
+    """Somebody gets the coffee box every month; what is charged is the plan's matter."""
+
+    reference = models.CharField(
+        max_length=12, unique=True, default=new_subscription_reference, editable=False
+    )
+    # The same form sent twice meets this and becomes one subscription.
+    form_key = models.UUIDField(unique=True, editable=False)
+    customer_id = models.CharField(max_length=32, db_index=True, editable=False)
+    size = models.SlugField(choices=[(size.slug, size.name) for size in SIZES.values()])
+    plan = models.OneToOneField(
+        RecurringPlan, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.reference
+
+    def get_absolute_url(self) -> str:
+        return reverse("shop:subscription", args=[self.reference])
+
+    @property
+    def box(self) -> BoxSize:
+        """The size as it is sold today."""
+        return SIZES[self.size]
+
+
+class Box(models.Model):
+    """One box that was packed; a charge of the plan packs exactly one."""
+
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.CASCADE, related_name="boxes"
+    )
+    # The notice of a charge may come twice; the box does not.
+    payment_uuid = models.UUIDField(unique=True, editable=False)
+    packed_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = _("boxes")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.subscription} {self.payment_uuid}"

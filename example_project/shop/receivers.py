@@ -14,15 +14,16 @@ from uuid import UUID
 from django.db import transaction
 from django.dispatch import receiver
 
-from django_multipay.models import Payment
+from django_multipay.models import Payment, RecurringPlan
 from django_multipay.signals import (
     payment_failed,
     payment_needs_review,
     payment_paid,
     payment_refunded,
     payment_status_changed,
+    plan_charged,
 )
-from shop.models import Order, OrderEvent, order_status
+from shop.models import Box, Order, OrderEvent, Subscription, order_status
 
 
 @receiver(payment_paid)
@@ -50,6 +51,16 @@ def on_payment_status_changed(
     *, payment: Payment, notice_id: str, **kwargs: Any
 ) -> None:
     take_notice(OrderEvent.Kind.PAYMENT_STATUS_CHANGED, payment, notice_id)
+
+
+@receiver(plan_charged)
+def on_plan_charged(*, plan: RecurringPlan, payment: Payment, **kwargs: Any) -> None:
+    """Pack one box for each charge of a subscription, however often we hear of it."""
+    subscription = Subscription.objects.filter(plan=plan).first()
+    if subscription is not None:
+        Box.objects.get_or_create(
+            payment_uuid=payment.uuid, defaults={"subscription": subscription}
+        )
 
 
 # Only these changes have no signal of their own, so only they make a line in the

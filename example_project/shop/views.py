@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -13,9 +11,13 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from django_multipay.exceptions import InvalidTransition, MultipayError
+from django_multipay.flows import start_payment
+from django_multipay.messages import Redirect
 from django_multipay.models import Payment
 from shop.cart import MAX_QUANTITY, Cart
 from shop.checkout import payment_for, place_order, unfinished_payment
+from shop.customers import customer_id, customer_of
 from shop.forms import CheckoutForm, WayForm
 from shop.models import Order, Product
 
@@ -91,6 +93,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
         request.POST or None,
         instance=Order(customer_id=customer_of(request)),
         currency=visitors_cart.currency,
+        customer_id=customer_id(request),
     )
     if request.method == "POST" and form.is_valid():
         placed = place_order(form.save(commit=False), visitors_cart)
@@ -100,8 +103,9 @@ def checkout(request: HttpRequest) -> HttpResponse:
             request,
             way=form.chosen_way,
             capture_mode=form.chosen_capture_mode,
+            save_card=form.saves_card,
         )
-        return redirect(payment.get_checkout_url() if payment else placed)
+        return to_payment(request, payment, placed) if payment else redirect(placed)
     return render(request, "shop/checkout.html", {"form": form})
 
 
@@ -149,9 +153,13 @@ def _way_form(own: Order) -> WayForm | None:
     if not own.is_payable or unfinished_payment(own):
         return None
     latest = own.payments.first()
-    form = WayForm(currency=own.currency)
+    form = WayForm(currency=own.currency, customer_id=own.customer_id)
     for way in form.ways.values():
-        if latest and (latest.provider, latest.method) == (way.provider, way.method):
+        if latest and (latest.provider, latest.method, latest.token) == (
+            way.provider,
+            way.method,
+            way.token,
+        ):
             form.initial["way"] = way.slug
     return form
 
@@ -160,21 +168,32 @@ def _way_form(own: Order) -> WayForm | None:
 def pay(request: HttpRequest, reference: str) -> HttpResponse:
     """Continue the payment of an order, or try again after one that failed."""
     own = own_order(request, reference)
-    form = WayForm(request.POST, currency=own.currency)
+    form = WayForm(request.POST, currency=own.currency, customer_id=own.customer_id)
     way = form.chosen_way if form.is_valid() else None
-    payment = payment_for(own, request, way=way)
+    try:
+        payment = payment_for(own, request, way=way)
+    except InvalidTransition:
+        # What became of the last attempt is not known for sure yet.
+        messages.info(request, "Please wait: the last payment is still being checked.")
+        return redirect(own)
     if payment is None:
         messages.info(request, "This order needs no payment now.")
         return redirect(own)
+    return to_payment(request, payment, own)
+
+
+def to_payment(request: HttpRequest, payment: Payment, own: Order) -> HttpResponse:
+    """Hand the buyer over; with a saved card nothing is left to ask on our side."""
+    if payment.token is None:
+        return redirect(payment.get_checkout_url())
+    try:
+        action = start_payment(payment, request)
+    except MultipayError:
+        messages.error(request, "The saved card could not be used. Nothing was taken.")
+        return redirect(own)
+    if isinstance(action, Redirect):
+        return redirect(action.url)
     return redirect(payment.get_checkout_url())
-
-
-def customer_of(request: HttpRequest) -> str:
-    """Return the shop's id of this visitor; nobody has to register."""
-    customer_id: str | None = request.session.get("customer_id")
-    if customer_id is None:
-        customer_id = request.session["customer_id"] = secrets.token_hex(16)
-    return customer_id
 
 
 def own_order(request: HttpRequest, reference: str) -> Order:

@@ -7,9 +7,12 @@ creates the payment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
+
+from django_multipay.models import Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,8 @@ class Way:
     """One way to pay. ``provider`` is an alias of the settings, ``mark`` a drawing.
 
     ``picture_field`` is what the provider calls a picture of the goods, where it shows
-    one on its page.
+    one on its page. ``can_save``: the provider keeps the card for later payments, if
+    the buyer wants. With a ``token`` it is such a card.
     """
 
     slug: str
@@ -29,7 +33,9 @@ class Way:
     method: str = ""
     mark: str = "card"
     can_authorize: bool = False
+    can_save: bool = False
     picture_field: str = ""
+    token: Token | None = None
 
 
 ISO = ("USD", "KRW", "JPY")
@@ -43,6 +49,7 @@ WAYS = (
         provider="eximbay",
         currencies=ISO,
         can_authorize=True,
+        can_save=True,
     ),
     Way(
         slug="clink",
@@ -52,6 +59,7 @@ WAYS = (
         provider="clink",
         method="CARD",
         currencies=ISO,
+        can_save=True,
     ),
     Way(
         slug="easybilling",
@@ -61,6 +69,7 @@ WAYS = (
         provider="easybilling",
         method="stripe-connect",
         currencies=ISO,
+        can_save=True,
     ),
     Way(
         slug="payer",
@@ -133,9 +142,50 @@ WAYS = (
 )
 
 
-def ways_for(currency: str) -> list[Way]:
-    """Return the ways to pay in ``currency`` with the providers of the settings."""
+def ways_for(currency: str, customer_id: str = "") -> list[Way]:
+    """Return the ways to pay in ``currency`` with the providers of the settings.
+
+    The cards that this customer saved come first.
+    """
     aliases = settings.MULTIPAY["PROVIDERS"]
-    return [
+    ways = [
         way for way in WAYS if currency in way.currencies and way.provider in aliases
     ]
+    return [*_saved(ways, customer_id), *ways]
+
+
+def _saved(ways: Sequence[Way], customer_id: str) -> list[Way]:
+    keepers = {way.provider: way for way in ways if way.can_save}
+    return [
+        Way(
+            slug=f"saved-{token.uuid}",
+            name=name_of(token),
+            by=keepers[token.provider].by,
+            words=expiry_of(token) or "Saved by you.",
+            provider=token.provider,
+            currencies=keepers[token.provider].currencies,
+            mark="saved",
+            token=token,
+        )
+        for token in saved_methods(customer_id)
+        if token.provider in keepers
+    ]
+
+
+def saved_methods(customer_id: str) -> list[Token]:
+    """Return what this customer saved and can still be charged, the newest first."""
+    if not customer_id:
+        return []
+    return list(
+        Token.objects.filter(customer_id=customer_id, status=Token.Status.ACTIVE)
+    )
+
+
+def name_of(token: Token) -> str:
+    """Name a saved method as its owner knows it; not every provider tells digits."""
+    return f"{token.brand} •••• {token.last4}".strip() if token.last4 else "Saved card"
+
+
+def expiry_of(token: Token) -> str:
+    """Say how long a saved card lasts, where that is known."""
+    return f"Valid until {token.expires_on:%m/%y}." if token.expires_on else ""

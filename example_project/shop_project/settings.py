@@ -40,6 +40,9 @@ ASGI_APPLICATION = "shop_project.asgi.application"
 INSTALLED_APPS = [
     "shop.apps.ShopConfig",
     "django_multipay",
+    # The page that shows the REST API; the API itself needs neither.
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -90,11 +93,38 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
     }
 else:
+    # Nobody waits for ever: for a row that is locked, or a server that is away.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 2,
+        **(
+            {"options": "-c lock_timeout=3s"}
+            if "postgresql" in DATABASES["default"]["ENGINE"]
+            else {
+                "charset": "utf8mb4",
+                "init_command": "SET SESSION innodb_lock_wait_timeout = 3",
+            }
+        ),
+    }
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = env.bool(
         "CONN_HEALTH_CHECKS", default=True
     )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Tasks ------------------------------------------------------------------------
+
+# Who carries out what need not be done in a request: nobody else ("none"), a worker
+# that reads the database ("db"), or one that reads a Redis server (its address).
+TASK_ENGINE = env.str("TASK_ENGINE", default="none")
+if TASK_ENGINE != "none":
+    INSTALLED_APPS += ["django_tasks"]
+if TASK_ENGINE == "db":
+    INSTALLED_APPS += ["django_tasks_db"]
+    TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+elif TASK_ENGINE != "none":
+    INSTALLED_APPS += ["django_rq"]
+    RQ_QUEUES = {"default": {"URL": TASK_ENGINE}}
+    TASKS = {"default": {"BACKEND": "django_tasks_rq.RQBackend"}}
 
 # Language, time, static files ---------------------------------------------------
 
@@ -111,6 +141,9 @@ SERVE_STATIC = env.bool("SERVE_STATIC", default=True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
+
+# Buyers need no account; staff log in.
+LOGIN_URL = "admin:login"
 
 # Payments -----------------------------------------------------------------------
 
@@ -136,6 +169,8 @@ MULTIPAY: dict[str, Any] = {
                     "EXIMBAY_API_KEY", default="test_1849705C642C217E0B2D"
                 ),
                 "base_url": EXIMBAY_URL,
+                # Charging a saved card wants a link to the shop.
+                **({"shop_url": SITE_URL} if SITE_URL else {}),
                 # Eximbay publishes no code for a buyer who cancels; this one is the
                 # sandbox's.
                 "cancel_codes": env.list("EXIMBAY_CANCEL_CODES", default=["XC00"]),
@@ -187,6 +222,10 @@ MULTIPAY: dict[str, Any] = {
         },
     },
     "SITE_URL": SITE_URL or None,
+    # With an engine, messages are acknowledged first and applied by a worker.
+    "WEBHOOKS": "inline" if TASK_ENGINE == "none" else "task",
+    # Whose saved methods a visitor sees: the session's customer, or who logged in.
+    "CUSTOMER_ID": "shop.customers.customer_id",
     # The first encrypts, all decrypt; without any, the key derives from SECRET_KEY.
     "ENCRYPTION_KEYS": env.list("MULTIPAY_ENCRYPTION_KEYS", default=[]) or None,
 }
@@ -216,8 +255,18 @@ CONTENT_SECURITY_POLICY = {
     "frame-ancestors": ["'none'"],
 }
 
+# The page that shows the REST API brings its own scripts.
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Quiet Kettle",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
 # Shop ---------------------------------------------------------------------------
 
 SHOP_CURRENCIES = ["USD", "KRW", "JPY", "USDT"]
 # Shows the choices at the checkout that a buyer would never be offered.
 SHOP_DEMO_OPTIONS = env.bool("SHOP_DEMO_OPTIONS", default=False)
+# Where the shop reads what time it is; empty: its own clock. The demo names the
+# sandbox's, which a person can move.
+SHOP_CLOCK_URL = env.str("SHOP_CLOCK_URL", default="")

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 admin.site.site_header = "Quiet Kettle"
 admin.site.site_title = "Quiet Kettle"
@@ -13,6 +14,17 @@ admin.site.index_title = "Back room"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
+    path("payments/api/", include("django_multipay.api.urls")),
+    path(
+        "api/",
+        SpectacularSwaggerSplitView.as_view(
+            url_name="multipay_api:schema",
+            template_name="shop/api.html",
+            authentication_classes=[],
+            permission_classes=[],
+        ),
+        name="api_page",
+    ),
     path("payments/", include("django_multipay.urls")),
     path("", include("shop.urls")),
 ]

@@ -78,6 +78,36 @@ class Buyer:
             link for link in orders.links if link.startswith("/orders/QK")
         )
 
+    def subscribe(self, *, way: str, size: str, currency: str) -> None:
+        """Begin a subscription to the coffee box, up to the door of the payment."""
+        self._post("/currency/", {"currency": currency, "next": "/"})
+        form = self.get("/coffee-box/").form_with("form_key")
+        if form is None:
+            raise UnexpectedPage("the coffee box has no form to subscribe")
+        answer = self._post(
+            "/coffee-box/",
+            {
+                **form.fields,
+                "size": size,
+                "way": way,
+                "name": "Demo Buyer",
+                "email": self.email,
+                "country": "JP",
+            },
+        )
+        self._leave_for_payment(answer)
+        self.order_url = next(
+            link
+            for link in self.get("/subscriptions/").links
+            if link.startswith("/subscriptions/QB")
+        )
+
+    def change_subscription(self, wish: str, **fields: str) -> None:
+        """Press a button on the subscription's page."""
+        answer = self._post(f"{self.order_url}{wish}/", fields)
+        if answer.status_code != requests.codes.found:
+            raise UnexpectedPage(f"{wish} was answered with HTTP {answer.status_code}")
+
     def pay_again(self, way: str = "") -> None:
         """Press the button on the order's page after a payment that failed.
 

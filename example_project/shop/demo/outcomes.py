@@ -42,20 +42,42 @@ class Result:
         return self.seen == self.expected
 
 
-def try_outcome(provider: str, outcome: Outcome, shop_url: str) -> Result:
-    """Buy something, let ``outcome`` happen, and look."""
-    buyer = Buyer(shop_url)
-    try:
-        buyer.place_order(
-            way=outcome.way,
-            currency=outcome.currency,
-            capture_mode=outcome.capture_mode,
+def try_outcomes(
+    provider: str, outcomes: Iterable[Outcome], shop_url: str
+) -> list[Result]:
+    """Buy something for each outcome and let it happen; then look at all of them.
+
+    While one buyer waits for the provider's word, the next one is already at the till.
+    """
+    buyers = [(outcome, Buyer(shop_url)) for outcome in outcomes]
+    problems = [_told(_act, outcome, buyer) for outcome, buyer in buyers]
+    return [
+        Result(
+            provider,
+            outcome.name,
+            str(outcome.expected),
+            problem or _told(buyer.look, outcome.expected),
         )
-        outcome.act(buyer)
-        seen = str(buyer.look(outcome.expected))
+        for (outcome, buyer), problem in zip(buyers, problems, strict=True)
+    ]
+
+
+def _act(outcome: Outcome, buyer: Buyer) -> str:
+    buyer.place_order(
+        way=outcome.way,
+        currency=outcome.currency,
+        capture_mode=outcome.capture_mode,
+    )
+    outcome.act(buyer)
+    return ""
+
+
+def _told(step: Callable[..., object], *arguments: object) -> str:
+    """Return what ``step`` says, or what went wrong."""
+    try:
+        return str(step(*arguments))
     except Exception as error:  # noqa: BLE001  (one broken row must not hide the others)
-        seen = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
-    return Result(provider, outcome.name, str(outcome.expected), seen)
+        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
 
 
 def table(results: Iterable[Result]) -> str:

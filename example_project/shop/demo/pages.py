@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
 
@@ -34,8 +36,19 @@ class NextStep:
     action: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One charge of a subscription, as its page tells."""
+
+    status: str
+    amount: Decimal
+    currency: str
+    reference: str
+    has_box: bool
+
+
 class Page(HTMLParser):
-    """The forms and links of a page, its next step, and how an order stands."""
+    """The forms and links of a page, its next step, how an order or a plan stands."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -43,6 +56,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.order_status = ""
         self.payment_events = 0
+        self.plan_status = ""
+        self.charges: list[Charge] = []
         self._form: Form | None = None
         self._script: list[str] | None = None
         self._is_code = False
@@ -62,6 +77,9 @@ class Page(HTMLParser):
         if "data-order-status" in given:
             self.order_status = given["data-order-status"]
         self.payment_events += "data-payment-event" in given
+        self.plan_status = given.get("data-plan-status", self.plan_status)
+        if "data-charge" in given:
+            self.charges.append(_charge(given))
         self._is_code = self._is_code or "data-multipay-code" in given
         if self._is_code and tag in {"img", "svg"}:
             self.next_step = NextStep("qr_code", given.get("src", ""))
@@ -97,3 +115,13 @@ class Page(HTMLParser):
             action = json.loads("".join(self._script))
             self.next_step = NextStep(action["type"], action=action)
             self._script = None
+
+
+def _charge(given: Mapping[str, str]) -> Charge:
+    return Charge(
+        status=given["data-charge"],
+        amount=Decimal(given["data-amount"]),
+        currency=given["data-currency"],
+        reference=given["data-reference"],
+        has_box="data-box" in given,
+    )

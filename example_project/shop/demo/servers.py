@@ -20,10 +20,17 @@ START_SECONDS = 60
 STOP_SECONDS = 10
 TAIL_LINES = 25
 READY = "Sandbox ready on "
+TIMER_READY = "The timer runs from"
 
 # What the demo decides itself. A key or an address of a real provider in the
 # developer's environment must not make a demo talk to it.
-OWN_VARIABLES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DEBUG", "PAYMENT_ORIGINS")
+OWN_VARIABLES = (
+    "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS",
+    "DEBUG",
+    "PAYMENT_ORIGINS",
+    "SHOP_CLOCK_URL",
+)
 HARMLESS_VARIABLES = ("EXIMBAY_DISPLAY_TYPE",)
 
 
@@ -69,6 +76,7 @@ def shop_environment(
         "SITE_URL": shop_url,
         "SANDBOX_URL": sandbox_url,
         "SHOP_DEMO_OPTIONS": "true",
+        "SHOP_CLOCK_URL": f"{sandbox_url}/_control/clock",
         **more,
     }
 
@@ -194,6 +202,13 @@ def start_shop(url: str, *, env: Mapping[str, str], log: Path) -> Server:
                 return False
 
     server.wait_until(is_ready)
+    return server
+
+
+def start_timer(*, env: Mapping[str, str], log: Path) -> Server:
+    """Start the shop's timer, which follows the sandbox's clock."""
+    server = Server("The timer", _manage("timer"), env=env, log=log)
+    server.wait_until(lambda: TIMER_READY in log.read_text(errors="replace"))
     return server
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urljoin
 
@@ -48,6 +49,10 @@ class Stage:
         """Let time pass at the providers, all of them; there is no way back."""
         self.post("clock", {"advance_seconds": seconds})
 
+    def move_months(self, months: int) -> None:
+        """Let so many months of the calendar pass at the providers."""
+        self.post("clock", {"advance_months": months})
+
     def _ask(self, method: str, path: str, data: Mapping[str, Any] | None) -> Any:
         answer = browser().request(
             method,
@@ -56,7 +61,7 @@ class Stage:
             timeout=TIMEOUT,
         )
         answer.raise_for_status()
-        return answer.json()
+        return answer.json(parse_float=Decimal)
 
 
 def webhook_url(shop_url: str, alias: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shop.coffee_box import CLINK_PRODUCT, CURRENCIES, SIZES, clink_price
 from shop.demo.buyer import Buyer, Seen
 from shop.demo.outcomes import Outcome
 from shop.demo.stage import Stage, Till, webhook_url
@@ -16,6 +17,23 @@ SESSION_SECONDS = 86_400
 def sandbox_settings(shop_url: str) -> Mapping[str, Any]:
     """Return what the sandbox must know: where the shop listens."""
     return {"webhook_url": webhook_url(shop_url, ALIAS)}
+
+
+def prepare(stage: Stage) -> None:
+    """Make the prices of the coffee box, as in Clink's dashboard."""
+    for size in SIZES.values():
+        for currency in CURRENCIES:
+            stage.post(
+                f"{ALIAS}/prices",
+                {
+                    "price_id": clink_price(size, currency),
+                    "product_id": CLINK_PRODUCT,
+                    "product_name": "Coffee box",
+                    "amount": str(size.price(currency).amount),
+                    "currency": currency,
+                    "interval_months": 1,
+                },
+            )
 
 
 def outcomes(stage: Stage) -> list[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from shop.demo.buyer import Buyer, Seen
@@ -11,11 +12,18 @@ from shop.demo.stage import Stage, Till
 
 ALIAS = "easybilling"
 LIFETIME_SECONDS = 1800
+WITHOUT_CENTS = frozenset({"KRW", "JPY"})
 
 
 def sandbox_settings(shop_url: str) -> Mapping[str, Any]:
     """Return what the sandbox must know: a shop on a laptop has no https."""
     return {"https_required": shop_url.startswith("https://")}
+
+
+def amount_of(entry: Mapping[str, Any]) -> Decimal:
+    """Return an amount of its books, which are in minor units."""
+    amount = Decimal(entry["amount"])
+    return amount if entry["currency"] in WITHOUT_CENTS else amount / 100
 
 
 def outcomes(stage: Stage) -> list[Outcome]:
@@ -46,8 +54,13 @@ def outcomes(stage: Stage) -> list[Outcome]:
     def forge(buyer: Buyer) -> None:
         till.open(buyer)
         till.must_be_refused('{"status": "succeeded"}', {})
-        started = stage.get(f"requests?provider={ALIAS}")[-1]["body"]
-        buyer.follow(f"{started['completePayRedirectUrl']}?status=succeeded")
+        # The shop may have asked about another payment since.
+        return_url = [
+            request["body"]["completePayRedirectUrl"]
+            for request in stage.get(f"requests?provider={ALIAS}")
+            if "completePayRedirectUrl" in (request["body"] or ())
+        ][-1]
+        buyer.follow(f"{return_url}?status=succeeded")
 
     def let_the_code_run_out(buyer: Buyer) -> None:
         buyer.start_payment()

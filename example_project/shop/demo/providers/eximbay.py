@@ -70,6 +70,9 @@ class Eximbay(Till):
         return page.url
 
 
+TILL = Eximbay
+
+
 def outcomes(stage: Stage) -> list[Outcome]:
     """Return everything that can happen to a payment at Eximbay."""
     till = Eximbay(stage, ALIAS)
@@ -98,6 +101,7 @@ def outcomes(stage: Stage) -> list[Outcome]:
     failed = Seen("payment_failed", "failed")
     waiting = Seen("awaiting_deposit", "awaiting_funds")
     deposited = Seen("paid", "paid", 2)
+    contradicted = Seen("in_review", "failed", 2)
     register, approve = till.choose("register"), till.choose("approve")
     rows = [
         ("approved", approve, paid),
@@ -108,7 +112,8 @@ def outcomes(stage: Stage) -> list[Outcome]:
         ("paid, browser closed", till.choose("close"), paid),
         ("declined, browser closed", till.choose("close", rescode="8327"), failed),
         ("risk review", till.choose("review"), Seen("in_review", "in_review")),
-        ("yes on return, no in status", till.choose("contradict"), failed),
+        # Its return was signed, so a person has to look, once the timer gave up on it.
+        ("yes on return, no in status", till.choose("contradict"), contradicted),
         ("forged message", forge, Seen("open", "pending", 0)),
     ]
     deferred = [

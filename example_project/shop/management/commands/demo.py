@@ -8,7 +8,6 @@ import tempfile
 import time
 import webbrowser
 from argparse import ArgumentParser, BooleanOptionalAction
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
 
-from shop.demo.outcomes import Outcome, Result, table, try_outcome
+from shop.demo.outcomes import Result, table, try_outcomes
 from shop.demo.providers import discover
 from shop.demo.servers import (
     HOST,
@@ -26,8 +25,10 @@ from shop.demo.servers import (
     shop_environment,
     start_sandbox,
     start_shop,
+    start_timer,
 )
 from shop.demo.stage import Stage
+from shop.demo.year import live_a_year
 from shop.management.commands.seed import STAFF_NAME
 
 
@@ -89,6 +90,7 @@ class Command(BaseCommand):
         with (
             start_sandbox(sandbox_port, log=folder / "sandbox.log") as sandbox,
             start_shop(shop_url, env=env, log=folder / "shop.log") as shop,
+            start_timer(env=env, log=folder / "timer.log") as timer,
         ):
             _introduce(shop.url, sandbox.url)
             self.stdout.write(
@@ -97,7 +99,8 @@ class Command(BaseCommand):
   Staff     {shop.url}/admin/
             log in as {STAFF_NAME} with {password}
   Sandbox   {sandbox.url}/_control/
-            plays the payment providers; no money moves
+            plays the payment providers; no money moves.
+            Move its clock there to see what subscriptions do
   Logs      {folder}
 
 Press Ctrl-C to stop.
@@ -109,6 +112,7 @@ Press Ctrl-C to stop.
             while True:
                 shop.ensure_running()
                 sandbox.ensure_running()
+                timer.ensure_running()
                 time.sleep(0.5)
 
     def _port(self, name: str, wanted: int, option: str) -> int:
@@ -130,7 +134,10 @@ Press Ctrl-C to stop.
             )
             manage("migrate", "--no-input", env=env)
             manage("seed", env=env)
-            with start_shop(shop_url, env=env, log=folder / "shop.log") as shop:
+            with (
+                start_shop(shop_url, env=env, log=folder / "shop.log") as shop,
+                start_timer(env=env, log=folder / "timer.log"),
+            ):
                 _introduce(shop.url, sandbox.url)
                 results = _try_all(
                     Stage(
@@ -159,23 +166,26 @@ def _introduce(shop_url: str, sandbox_url: str) -> None:
     settings = {
         provider.alias: provider.sandbox_settings(shop_url) for provider in discover()
     }
-    Stage(shop_url, sandbox_url, lambda alias: None).post("settings", settings)
+    stage = Stage(shop_url, sandbox_url, lambda alias: None)
+    stage.post("settings", settings)
+    for provider in discover():
+        provider.prepare(stage)
 
 
 def _try_all(stage: Stage) -> list[Result]:
     """Try every outcome: the providers beside each other, each one in its order.
 
-    Most of the time is spent waiting until it is polite to ask a provider again.
+    What moves the clock, which all share, comes after that, and a year last of all.
     """
     offered = [(provider.alias, provider.outcomes(stage)) for provider in discover()]
-
-    def try_those(alias: str, outcomes: Iterable[Outcome]) -> list[Result]:
-        return [try_outcome(alias, outcome, stage.shop_url) for outcome in outcomes]
 
     with ThreadPoolExecutor(len(offered)) as pool:
         usual = [
             pool.submit(
-                try_those, alias, [one for one in outcomes if not one.moves_clock]
+                try_outcomes,
+                alias,
+                [one for one in outcomes if not one.moves_clock],
+                stage.shop_url,
             )
             for alias, outcomes in offered
         ]
@@ -183,7 +193,10 @@ def _try_all(stage: Stage) -> list[Result]:
         alias: done.result() for (alias, _), done in zip(offered, usual, strict=True)
     }
     for alias, outcomes in offered:
-        results[alias] += try_those(alias, [one for one in outcomes if one.moves_clock])
+        last = [one for one in outcomes if one.moves_clock]
+        results[alias] += try_outcomes(alias, last, stage.shop_url)
+    for result in live_a_year(stage):
+        results[result.provider].append(result)
     return [result for alias, _ in offered for result in results[alias]]
 
 
