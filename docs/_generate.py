@@ -85,6 +85,7 @@ COLUMNS = {
     "Email": "e-mail address",
     "EncryptedJSON": "JSON, encrypted",
     "JSON": "JSON",
+    "PositiveInteger": "whole number",
     "PositiveSmallInteger": "whole number",
     "Text": "text",
     "UUID": "random UUID",

@@ -4,11 +4,21 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from typing import TypeVar
 
 from django_multipay.sandbox.books import Clock
 
 Action = Callable[[], None]
+Day = TypeVar("Day", bound=date)
+
+
+def months_later(day: Day, months: int) -> Day:
+    """The same day (and time of day) of a later month, or that month's last day."""
+    years, month = divmod(day.month - 1 + months, 12)
+    first = day.replace(year=day.year + years, month=month + 1, day=1)
+    last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return first.replace(day=min(day.day, last.day))
 
 
 class Agenda:

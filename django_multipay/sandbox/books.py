@@ -30,6 +30,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._offset = timedelta()
+        self._left_at: datetime | None = None
         self._moved = asyncio.Event()
         self._on_move: list[Callable[[], None]] = []
 
@@ -40,6 +41,11 @@ class Clock:
     def advanced_seconds(self) -> float:
         return self._offset.total_seconds()
 
+    @property
+    def left_at(self) -> datetime | None:
+        """The moment from which it was last moved; None: it never was."""
+        return self._left_at
+
     def on_move(self, callback: Callable[[], None]) -> None:
         """Called whenever the clock moves forward, before `advance` returns.
 
@@ -49,6 +55,7 @@ class Clock:
         self._on_move.append(callback)
 
     def advance(self, seconds: float) -> None:
+        self._left_at = self.now()
         self._offset += timedelta(seconds=seconds)
         for callback in self._on_move:
             callback()
@@ -56,6 +63,7 @@ class Clock:
 
     def reset(self) -> None:
         self._offset = timedelta()
+        self._left_at = None
         self._wake()
 
     async def sleep(self, seconds: float) -> None:

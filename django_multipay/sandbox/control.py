@@ -5,7 +5,10 @@ It has no log-in: the sandbox is for one machine and listens on 127.0.0.1.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -14,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from django_multipay.sandbox import pages, wire
+from django_multipay.sandbox.agenda import months_later
 from django_multipay.sandbox.books import CallbackEntry, without_fields
 from django_multipay.sandbox.faults import (
     WORK_IS_DONE,
@@ -21,7 +25,7 @@ from django_multipay.sandbox.faults import (
     FaultBox,
     UnknownFault,
 )
-from django_multipay.sandbox.providers import SandboxProvider, World
+from django_multipay.sandbox.providers import Row, SandboxProvider, World
 
 FLUSH_SECONDS = 10.0
 # A person reads the newest entries; tests read them all as JSON.
@@ -29,8 +33,40 @@ ENTRIES_SHOWN = 50
 MOST_RESENDS = 1_000
 # A hundred years: the calendar ends somewhere.
 MOST_SECONDS = 100 * 366 * 86_400
+# How the clock may be moved: by so many of one of these.
+DAYS, MONTHS = "advance_days", "advance_months"
+SPANS = {"advance_seconds": MOST_SECONDS, DAYS: 100 * 366, MONTHS: 100 * 12}
+DAY_SECONDS = 86_400
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One payment that was decided."""
+
+    at: datetime
+    provider: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What happened on one day of the sandbox clock, the newest first."""
+
+    day: date
+    happenings: list[Happening] = field(default_factory=list)
+    callbacks: list[CallbackEntry] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[tuple[str, int]]:
+        """The kinds of messages, each with their number."""
+        return list(Counter(entry.kind for entry in self.callbacks).items())
+
+    @property
+    def unheard(self) -> int:
+        """How many messages the shop has not acknowledged."""
+        return sum(not entry.delivered for entry in self.callbacks)
 
 
 class Control:
@@ -41,6 +77,7 @@ class Control:
     ) -> None:
         self._world = world
         self._faults = faults
+        self._everyone = list(providers)
         self._providers = {provider.slug: provider for provider in providers}
 
     def routes(self) -> list[BaseRoute]:
@@ -62,19 +99,29 @@ class Control:
 
     async def show(self, request: Request) -> Response:
         books, clock = self._world.books, self._world.clock
+        rows = {provider.slug: provider.rows() for provider in self._everyone}
+        callbacks = books.callbacks()
         return pages.page(
             "control.html",
-            providers=list(self._providers.values()),
+            providers=self._everyone,
+            rows=rows,
+            plans=[
+                (provider, plan)
+                for provider in self._everyone
+                for plan in provider.plan_rows()
+            ],
+            days=self._what_happened(rows, callbacks),
             requests=books.requests()[: -ENTRIES_SHOWN - 1 : -1],
-            callbacks=books.callbacks()[: -ENTRIES_SHOWN - 1 : -1],
+            callbacks=callbacks[: -ENTRIES_SHOWN - 1 : -1],
             shown_body=_shown_body,
-            calls={
-                provider.slug: _names(provider) for provider in self._providers.values()
-            },
+            calls={provider.slug: _names(provider) for provider in self._everyone},
             faults=self._faults.armed(),
             fault_kinds=list(WORK_IS_DONE),
             now=clock.now(),
-            advanced=clock.advanced_seconds,
+            advanced=_span(timedelta(seconds=clock.advanced_seconds)),
+            left_at=clock.left_at,
+            span=_span,
+            utc=lambda moment: moment.astimezone(UTC),
             shown=ENTRIES_SHOWN,
         )
 
@@ -112,10 +159,7 @@ class Control:
     async def clock(self, request: Request) -> Response:
         clock = self._world.clock
         if request.method == "POST":
-            seconds = (await read_json(request)).get("advance_seconds")
-            if not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
-                raise HTTPException(400, f"advance_seconds must be 0 to {MOST_SECONDS}")
-            clock.advance(seconds)
+            clock.advance(_seconds_of(await read_json(request), clock.now()))
         return JSONResponse(
             {"now": clock.now().isoformat(), "advanced_seconds": clock.advanced_seconds}
         )
@@ -140,6 +184,31 @@ class Control:
             except UnknownFault as error:
                 raise HTTPException(400, str(error)) from error
         return JSONResponse([fault.as_json() for fault in self._faults.armed()])
+
+    def _what_happened(
+        self,
+        rows: Mapping[str, Sequence[Row]],
+        callbacks: Sequence[CallbackEntry],
+    ) -> list[Day]:
+        """The newest decisions and messages by the days of the sandbox clock."""
+        days: dict[date, Day] = {}
+        happenings = [
+            Happening(at=row.at, provider=provider.display_name, row=row)
+            for provider in self._everyone
+            for row in rows[provider.slug]
+            if row.at is not None
+        ]
+        happenings.sort(key=lambda one: one.at, reverse=True)
+        for happening in happenings[:ENTRIES_SHOWN]:
+            day = happening.at.astimezone(UTC).date()
+            days.setdefault(day, Day(day)).happenings.append(happening)
+        oldest = min(days, default=date.max)
+        for entry in callbacks:
+            # A return is the buyer's browser, not a message of the provider.
+            day = entry.at.date()
+            if day >= oldest and entry.kind != "return":
+                days.setdefault(day, Day(day)).callbacks.append(entry)
+        return [days[day] for day in sorted(days, reverse=True)]
 
     def _callback(self, callback_id: str) -> CallbackEntry:
         entry = self._world.books.callback(callback_id)
@@ -227,6 +296,31 @@ def _shown_body(entry: CallbackEntry) -> str:
         return entry.body.replace("&", "\n&")
     shown = without_fields(data, entry.secret_fields)
     return json.dumps(shown, indent=2, ensure_ascii=False)
+
+
+def _seconds_of(wish: Mapping[str, Any], now: datetime) -> float:
+    """How far to move the clock: by exactly one kind of span, a month by the calendar."""
+    given = [name for name in SPANS if name in wish]
+    if len(given) != 1:
+        raise HTTPException(400, f"give one of {', '.join(SPANS)}")
+    (name,) = given
+    number, most = wish[name], SPANS[name]
+    # Seconds alone may have a fraction.
+    is_number = isinstance(number, int if name in (DAYS, MONTHS) else int | float)
+    if not is_number or isinstance(number, bool) or not 0 <= number <= most:
+        raise HTTPException(400, f"{name} must be 0 to {most}")
+    if name == MONTHS:
+        return (months_later(now, number) - now).total_seconds()
+    return float(number * DAY_SECONDS if name == DAYS else number)
+
+
+def _span(span: timedelta) -> str:
+    """How long, for people, by the largest unit that says enough."""
+    seconds = span.total_seconds()
+    for unit, length in (("days", DAY_SECONDS), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds" if seconds else ""
 
 
 def _whole_number(text: str) -> int:

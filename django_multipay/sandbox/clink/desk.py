@@ -21,11 +21,14 @@ from django_multipay.sandbox.clink.codes import (
     decimal_places,
 )
 from django_multipay.sandbox.clink.ledger import (
+    ACTIVE,
     CHECKOUT,
     EXPIRED,
     FAILED,
+    INCOMPLETE,
     OPEN,
     PARTIAL_REFUNDED,
+    PAST_DUE,
     PENDING,
     PROCESSING,
     REFUNDED,
@@ -36,6 +39,7 @@ from django_multipay.sandbox.clink.ledger import (
     Order,
     Refund,
     Session,
+    Subscription,
     milliseconds,
     new_id,
 )
@@ -65,7 +69,13 @@ from django_multipay.sandbox.control import (
     read_wish,
     sent_back,
 )
-from django_multipay.sandbox.providers import Handler, Row, World
+from django_multipay.sandbox.providers import (
+    Handler,
+    PlanRow,
+    Row,
+    World,
+    every_months,
+)
 
 # Colors of the control page.
 TONES = {
@@ -76,6 +86,10 @@ TONES = {
     REQUIRES_ACTION: "wait",
     FAILED: "bad",
     EXPIRED: "bad",
+    # Of subscriptions.
+    ACTIVE: "good",
+    INCOMPLETE: "wait",
+    PAST_DUE: "bad",
 }
 REFUND_OUTCOMES = ("succeed", "fail")
 EVIDENCE_DAYS = 14
@@ -335,9 +349,24 @@ class Desk:
             amount=shown_amount(amount, currency),
             status=status,
             tone=TONES.get(status, ""),
+            at=order.decided_at if order else None,
             note=" / ".join(note for note in notes if note),
             actions=_actions(subject, control),
             page=_page_of(subject),
+        )
+
+    def plan_row(self, plan: Subscription) -> PlanRow:
+        """A subscription on the control page."""
+        is_running = plan.status in (ACTIVE, PAST_DUE)
+        is_ending = is_running and plan.is_canceled_at_period_end
+        return PlanRow(
+            reference=plan.subscription_id,
+            amount=shown_amount(plan.amount, plan.currency),
+            every=every_months(plan.price.interval_months),
+            status="ends with its period" if is_ending else plan.status,
+            tone=TONES.get(plan.status, "") if not is_ending else "wait",
+            next_at=plan.period_end if is_running and not is_ending else None,
+            charges=sum(invoice.paid is not None for invoice in plan.invoices),
         )
 
 

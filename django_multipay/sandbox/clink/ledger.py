@@ -4,10 +4,11 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django_multipay.sandbox.agenda import months_later
 from django_multipay.sandbox.clink.codes import CATALOG, Account, Price
 
 # The kinds of session: a hosted checkout, or the shadow of a direct call.
@@ -120,6 +121,11 @@ class Order:
     refunds: list["Refund"] = field(default_factory=list)
     dispute: dict[str, Any] | None = None
     callbacks: list[str] = field(default_factory=list)
+
+    @property
+    def decided_at(self) -> datetime | None:
+        """When the money was taken, or refused."""
+        return self.created if self.status == FAILED else self.paid
 
     @property
     def reference(self) -> str:
@@ -269,11 +275,3 @@ def new_id(prefix: str) -> str:
 
 def milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
-
-
-def months_later(moment: datetime, months: int) -> datetime:
-    """The same day of a later month, or that month's last day."""
-    years, month = divmod(moment.month - 1 + months, 12)
-    first = moment.replace(year=moment.year + years, month=month + 1, day=1)
-    last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
-    return first.replace(day=min(moment.day, last.day))

@@ -79,6 +79,8 @@ class Payment:
     # What the hub's own copy says: behind `state` only with stale_until_refresh.
     copied_state: str = WAITING
     charges: int = 0
+    # When it succeeded, failed or ran out.
+    decided_at: datetime | None = None
     return_url: str = ""
     refunds: list[Refund] = field(default_factory=list)
 
@@ -253,6 +255,7 @@ class Ledger:
         # A payment in progress is with the gateway: it may still succeed.
         if payment.state == WAITING and now >= payment.expires_at:
             payment.state = EXPIRED
+            payment.decided_at = payment.expires_at
         for refund in payment.refunds:
             if refund.status not in REFUND_OPEN:
                 continue
@@ -308,6 +311,7 @@ class Ledger:
                     )
                 )
         payment.state = state
+        payment.decided_at = None if payment.is_open else self._clock.now()
 
     # -- refunds -------------------------------------------------------------
 

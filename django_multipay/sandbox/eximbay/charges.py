@@ -178,7 +178,7 @@ class Charges:
 
     def _charge(self, payment: Payment, status: str, moment: datetime) -> None:
         if rescode := str(self._settings["charge_rescode"]):
-            payment.refuse(refusal_of(rescode))
+            payment.refuse(refusal_of(rescode), moment)
         else:
             payment.accept(status, self._transaction_id(payment, moment), moment)
 

@@ -3,10 +3,11 @@
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from django_multipay.sandbox.agenda import months_later
 from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS_BY_MID,
     OK,
@@ -52,6 +53,8 @@ class Payment:
     method: str = ""
     transaction_id: str = ""
     transaction_date: str = ""
+    # When it was accepted or refused.
+    decided_at: datetime | None = None
     auth_code: str = ""
     payer_auth_id: str = ""
     dm_decision: str = ""
@@ -103,6 +106,7 @@ class Payment:
     def accept(self, status: str, transaction_id: str, moment: datetime) -> None:
         """The acquirer's yes, or a registration that still waits for its money."""
         self.closed = True
+        self.decided_at = moment
         self.rescode, self.resmsg, self.errcode = OK, "Success.", ""
         self.status = status
         self.transaction_id = transaction_id
@@ -115,9 +119,10 @@ class Payment:
         self.balance = Decimal(self.amount)
         self.charges = 1 if status == SALE else 0
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, moment: datetime) -> None:
         """A no: nothing of an earlier yes is left, and the order id is used up."""
         self.closed = True
+        self.decided_at = moment
         self.status = FAILED
         self.rescode = refusal.rescode
         self.resmsg = refusal.resmsg
@@ -357,11 +362,3 @@ def seoul_time(moment: datetime) -> str:
 
 def seoul_date(moment: datetime) -> str:
     return f"{moment.astimezone(SEOUL):%Y%m%d}"
-
-
-def months_later(day: date, months: int) -> date:
-    """The same day of a later month, or that month's last day."""
-    years, month = divmod(day.month - 1 + months, 12)
-    first = date(day.year + years, month + 1, 1)
-    after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    return first.replace(day=min(day.day, (after - timedelta(days=1)).day))

@@ -115,7 +115,7 @@ class Till:
         if refusal is None and self._is_card_taken(payment):
             refusal = TOKEN_REFUSED
         if refusal is not None:
-            payment.refuse(refusal)
+            payment.refuse(refusal, self._clock.now())
         else:
             self._succeed(payment, origin, is_reviewed=outcome == "review")
         told = replace(payment)
@@ -174,7 +174,7 @@ class Till:
         """Seen live: the return says yes, a second later the status says no."""
         self._ledger.tokens.pop(payment.token_id, None)
         self._ledger.plans.pop(payment.recurring_id, None)
-        payment.refuse(CONTRADICTION)
+        payment.refuse(CONTRADICTION, self._clock.now())
 
     def _deferred_extras(self, payment: Payment, origin: str) -> dict[str, str]:
         if payment.method == "P006":

@@ -10,6 +10,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -114,10 +115,27 @@ class Row:
     status: str
     # Color of the status: "good", "wait", "bad" or none.
     tone: str = ""
+    # When the money was taken, or refused.
+    at: datetime | None = None
     note: str = ""
     actions: tuple[tuple[str, str], ...] = ()
     # Address of the hosted page; empty when there is none.
     page: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """One plan on the control page that the provider charges by itself."""
+
+    reference: str
+    amount: str
+    every: str
+    status: str
+    tone: str = ""
+    # None: it is never charged again.
+    next_at: datetime | None = None
+    # How often money was taken for it.
+    charges: int = 0
 
 
 class SandboxProvider(ABC):
@@ -181,9 +199,18 @@ class SandboxProvider(ABC):
     def rows(self) -> Sequence[Row]:
         """The ledger for the control page, newest first."""
 
+    def plan_rows(self) -> Sequence[PlanRow]:
+        """The plans it charges by itself, newest first; many providers have none."""
+        return ()
+
     @abstractmethod
     def refuse(self, status: int) -> Response:
         """The answer to an unknown path (404) or a wrong method (405)."""
+
+
+def every_months(months: int) -> str:
+    """How often, for people."""
+    return "month" if months == 1 else f"{months} months"
 
 
 def discover() -> list[type[SandboxProvider]]:

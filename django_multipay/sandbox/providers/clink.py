@@ -50,6 +50,7 @@ from django_multipay.sandbox.clink.wire import page_address
 from django_multipay.sandbox.providers import (
     Handler,
     Operation,
+    PlanRow,
     Row,
     SandboxProvider,
     World,
@@ -124,6 +125,10 @@ class ClinkProvider(SandboxProvider):
             self._desk.row(subject, self.control_path(subject.reference))
             for subject in reversed(self._desk.subjects())
         ]
+
+    def plan_rows(self) -> Sequence[PlanRow]:
+        plans = self.ledger.subscriptions.values()
+        return [self._desk.plan_row(plan) for plan in reversed(plans)]
 
     def refuse(self, status: int) -> Response:
         return self._api.refuse(status)

@@ -313,6 +313,7 @@ class EasyBillingProvider(SandboxProvider):
             amount=shown_amount(payment.order, self.settings["amount_unit"]),
             status=payment.state,
             tone=TONES[payment.state],
+            at=payment.decided_at,
             note=" / ".join(note for note in notes if note),
             actions=tuple(actions),
             page=payment.page,

@@ -214,6 +214,7 @@ class Payment:
     state: str = READY
     paid: Decimal = Decimal(0)
     charges: int = 0
+    decided_at: datetime | None = None
     callbacks: list[str] = field(default_factory=list)
 
     @property
@@ -459,6 +460,8 @@ class ExcoinzProvider(SandboxProvider):
 
     def _book(self, payment: Payment, chosen: Outcome) -> None:
         payment.state = chosen.state
+        if payment.is_closed:
+            payment.decided_at = self.world.clock.now()
         if chosen.state == SUCCESS:
             smallest = Decimal(1).scaleb(-int(self.settings["amount_decimals"]))
             paid = Decimal(payment.amount) * chosen.share
@@ -547,6 +550,7 @@ class ExcoinzProvider(SandboxProvider):
             amount=f"{payment.amount} {SYMBOL}",
             status=payment.state,
             tone=TONES.get(payment.state, ""),
+            at=payment.decided_at,
             note=" / ".join(note for note in notes if note),
             actions=tuple(actions),
             page=payment.redirect_url,

@@ -7,6 +7,7 @@ The rooms behind them (documents, ledger, outcomes, callbacks ...) are in
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -62,6 +63,7 @@ from django_multipay.sandbox.eximbay.ledger import (
     Ledger,
     Numbers,
     Payment,
+    RecurringPlan,
     SavedToken,
     seoul_time,
     shown_amount,
@@ -74,9 +76,11 @@ from django_multipay.sandbox.eximbay.stored import StoredApi
 from django_multipay.sandbox.eximbay.switches import SETTINGS
 from django_multipay.sandbox.providers import (
     Operation,
+    PlanRow,
     Row,
     SandboxProvider,
     World,
+    every_months,
 )
 from django_multipay.sandbox.wire import origin
 
@@ -150,6 +154,9 @@ class EximbayProvider(SandboxProvider):
 
     def refuse(self, status: int) -> Response:
         return self._api.refuse(status)
+
+    def plan_rows(self) -> Sequence[PlanRow]:
+        return [self._plan_row(plan) for plan in reversed(self.ledger.plans.values())]
 
     # -- pages ---------------------------------------------------------------
 
@@ -455,9 +462,25 @@ class EximbayProvider(SandboxProvider):
             amount=shown_amount(payment),
             status=payment.status,
             tone=TONES.get(payment.status, ""),
+            at=payment.decided_at,
             note=" / ".join(note for note in notes if note),
             actions=tuple(actions),
             page=self._page_of(payment),
+        )
+
+    def _plan_row(self, plan: RecurringPlan) -> PlanRow:
+        payments = self.ledger.payments
+        first = payments[plan.mid, plan.order_id]
+        renewals = [payments[plan.mid, order_id] for order_id in plan.charges]
+        amount = with_commas(wire_amount(Decimal(plan.amount), plan.currency))
+        return PlanRow(
+            reference=plan.recurring_id,
+            amount=f"{plan.currency} {amount}",
+            every=every_months(plan.interval_months),
+            status="deleted" if plan.deleted else "active",
+            tone="" if plan.deleted else "good",
+            next_at=None if plan.deleted else plan.due_at,
+            charges=sum(payment.charges for payment in (first, *renewals)),
         )
 
     def _page_of(self, payment: Payment) -> str:

@@ -74,6 +74,7 @@ class Payment:
     created_at: datetime
     status: str = PENDING
     charges: int = 0
+    decided_at: datetime | None = None
     refund_ids: list[str] = field(default_factory=list)
     callbacks: list[str] = field(default_factory=list)
 
@@ -402,6 +403,7 @@ class PayerProvider(SandboxProvider):
         if not status or not self._is_open(payment):
             return
         payment.status = status
+        payment.decided_at = self.world.clock.now()
         payment.charges += status == COMPLETED
         await self._tell(payment)
 
@@ -499,6 +501,7 @@ class PayerProvider(SandboxProvider):
             amount=payment.shown_amount,
             status=payment.status,
             tone=TONES.get(payment.status, ""),
+            at=payment.decided_at,
             note=" / ".join(notes),
             actions=tuple(actions),
             page=payment.checkout_url,
