@@ -521,6 +521,14 @@ def test_a_method_is_not_saved_unless_the_buyer_asked():
     assert not Token.objects.exists()
 
 
+@pytest.mark.parametrize(("hours", "is_over"), [(23, False), (25, True)])
+def test_a_deposit_has_one_day_after_its_deadline(hours, is_over):
+    payment = new_payment()
+    payment.status = PaymentStatus.AWAITING_FUNDS
+    payment.expires_at = timezone.now() - timedelta(hours=hours)
+    assert ledger.is_abandoned(payment) is is_over
+
+
 # Operations ----------------------------------------------------------------------------
 
 

@@ -235,6 +235,7 @@ def test_a_single_minor_unit_is_money():
     assert of(1, captured, HELD)[0] is Status.IN_REVIEW
     assert of(1, captured, refunded) == (Status.REFUNDED, None, True)
     assert of(2, captured) == (Status.IN_REVIEW, ReviewReason.UNDERPAID, False)
+    assert of(2, captured, refunded) == (Status.REFUNDED, None, True)
     both = fact(Kind.CAPTURE, 2, "p")
     assert of(2, both, refunded) == (Status.PARTIALLY_REFUNDED, None, True)
     lost = fact(Kind.CHARGEBACK, 1, "d1")

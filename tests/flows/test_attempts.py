@@ -31,6 +31,7 @@ from django_multipay.exceptions import (
     RequestRejected,
 )
 from django_multipay.flows import (
+    cancel_payment,
     check_payment,
     create_payment,
     deliver_notices,
@@ -497,3 +498,20 @@ def test_the_reason_of_the_decline_stays_with_the_attempt():
     hear(first, PaymentStatus.FAILED, decline=decline)
 
     assert retry_payment(first).retry_of.decline_code == DeclineCode.INSUFFICIENT_FUNDS
+
+
+# Given up ---------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_an_attempt_is_canceled_as_it_stands_now_not_as_it_was_read():
+    payment = new_payment()
+    stale = Payment.objects.get(pk=payment.pk)
+    start_payment(payment)
+    hear(payment, PaymentStatus.FAILED)
+    cancel_payment(stale)
+    assert stale.status == PaymentStatus.FAILED
+    assert registry["scripted"].told("fetch") == []
+    unopened = new_payment()
+    cancel_payment(unopened)
+    assert unopened.status == PaymentStatus.CANCELED

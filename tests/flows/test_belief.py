@@ -18,6 +18,7 @@ from tests.corridor import reconcile_later
 from tests.flows.scripted import ACCOUNT as MERCHANT
 from tests.flows.scripted import (
     HintingProvider,
+    ScriptedProvider,
     account_settings,
     message,
     new_payment,
@@ -56,6 +57,20 @@ def say(payment: Payment, status: PaymentStatus, **changes) -> Verdict:
     )
     payment.refresh_from_db()
     return verdict
+
+
+def test_their_name_for_a_payment_counts_at_the_account_it_belongs_to(settings):
+    settings.MULTIPAY = account_settings(
+        scripted=ScriptedProvider, other=ScriptedProvider
+    )
+    payment = started()
+    Payment.objects.update(provider_reference="T-1")
+    said = message(payment, PAID, order=None, reference="T-1")
+    for alias, found, captured in (("other", None, 0), ("scripted", payment, 2630)):
+        receive_webhook(alias, said)
+        assert WebhookDelivery.objects.get(provider=alias).payment == found
+        payment.refresh_from_db()
+        assert payment.captured_minor == captured
 
 
 def test_money_claimed_for_a_failed_payment_is_looked_for_until_it_is_found(scripted):

@@ -535,6 +535,15 @@ def test_one_success_ends_the_count(receivers):
     assert endpoint.status == EndpointStatus.ENABLED
 
 
+def test_a_secret_is_changed_in_no_transaction_that_could_take_it_back():
+    endpoint = create_endpoint(URL)
+    before = endpoint.live_secrets
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        rotate_secret(endpoint)
+    endpoint.refresh_from_db()
+    assert endpoint.live_secrets == before
+
+
 def test_what_waits_for_a_disabled_endpoint_goes_out_when_it_is_enabled(receivers):
     endpoint = create_endpoint(URL, events=["payment.paid"])
     paid()

@@ -978,6 +978,22 @@ def test_a_confirmation_under_way_is_no_answer_to_another_wish(provider):
     assert confirm_payment(payment).state == OperationState.UNKNOWN
 
 
+def test_a_reservation_whose_answer_was_lost_is_asked_for_again_as_it_was(provider):
+    payment = payment_that_is(PaymentStatus.AUTHENTICATED, "0.01")
+    provider.will("confirm", OutcomeUnknown("lost", "scripted", "confirm"))
+    with pytest.raises(OutcomeUnknown):
+        confirm_payment(payment, capture=False)
+    with pytest.raises(InvalidTransition, match="under way"):
+        confirm_payment(payment)
+    assert confirm_payment(payment, capture=False).state == OperationState.UNKNOWN
+    assert [request.capture for request in provider.told("confirm")] == [False]
+
+
+def test_a_single_minor_unit_can_be_confirmed(provider):
+    confirm_payment(payment_that_is(PaymentStatus.AUTHENTICATED, "0.01"))
+    assert [request.capture for request in provider.told("confirm")] == [True]
+
+
 @pytest.mark.parametrize("limit", [0, Decimal("0.0"), "0.00"])
 def test_a_limit_of_nothing_lets_every_refund_wait(settings, limit):
     settings.MULTIPAY |= {"REFUND_APPROVAL_ABOVE": {"USD": limit}}

@@ -322,6 +322,10 @@ def test_with_a_token_the_first_charge_is_made_on_the_first_day() -> None:
     assert (plan.status, plan.period) == (PlanStatus.ACTIVE, 1)
 
 
+def test_a_long_description_is_cut_to_what_a_column_holds() -> None:
+    assert new_plan(description="x" * 300).description == "x" * 255
+
+
 @pytest.mark.parametrize(
     ("wishes", "error"),
     [
@@ -756,6 +760,23 @@ def test_the_buyer_pays_what_is_owed_and_the_plan_goes_on_with_their_new_method(
     assert provider.told("charge")[-1].token == "tok-new"
     with pytest.raises(InvalidTransition):
         recovery_payment(plan)
+
+
+def test_what_was_paid_for_one_period_does_not_pay_the_next(
+    provider: ChargingProvider,
+) -> None:
+    plan = new_plan()
+    run_on(today())
+    plan.refresh_from_db()
+    provider.will("charge", declined(DeclineCode.EXPIRED_CARD))
+    run_on(plan.due_on)
+    plan.refresh_from_db()
+    payment = recovery_payment(plan)
+    pay_in_person(payment)
+    plan.refresh_from_db()
+    assert (plan.status, plan.period) == (PlanStatus.ACTIVE, 2)
+    paid = {one.plan_due_on for one in plan.payments.filter(status=PAID)}
+    assert paid == {today(), payment.plan_due_on}
 
 
 def test_while_the_buyer_pays_nothing_is_charged_by_itself(

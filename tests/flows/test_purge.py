@@ -10,7 +10,15 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
-from django_multipay.enums import NoticeState, PaymentStatus, Verdict
+from django_multipay.enums import (
+    NoticeState,
+    PaymentStatus,
+    PlanManager,
+    PlanStatus,
+    RefundStatus,
+    TokenStatus,
+    Verdict,
+)
 from django_multipay.exceptions import InvalidOperation
 from django_multipay.flows import erase_buyer, purge, receive_webhook, start_payment
 from django_multipay.flows.purge import ErasureReport, PurgeReport
@@ -20,6 +28,9 @@ from django_multipay.models import (
     Notice,
     Operation,
     Payment,
+    RecurringPlan,
+    Refund,
+    Token,
     Transaction,
     WebhookDelivery,
 )
@@ -150,6 +161,19 @@ def test_a_buyer_whose_provider_is_to_be_asked_again_is_not_forgotten(settings):
     assert purge().buyers == 0
 
 
+def test_a_buyer_whose_refund_is_under_way_is_not_forgotten(settings):
+    payment = paid()
+    make_old(10_000)
+    settings.MULTIPAY = {**settings.MULTIPAY, "RETENTION": {"BUYERS": 365}}
+    refund = Refund.objects.create(
+        payment=payment, amount_minor=1, status=RefundStatus.PENDING
+    )
+    assert purge().buyers == 0
+    refund.status = RefundStatus.SUCCEEDED
+    refund.save()
+    assert purge().buyers == 1
+
+
 def test_a_kind_may_be_kept_for_ever(settings):
     settings.MULTIPAY = {
         **settings.MULTIPAY,
@@ -202,6 +226,35 @@ def test_what_is_open_is_left_alone_and_said():
     assert erase_buyer(customer_id="hong") == ErasureReport(payments=1, open_rows=2)
     waiting.refresh_from_db()
     assert waiting.buyer_name == "Hong Gil Dong"
+
+
+def test_plans_and_saved_methods_that_are_over_are_forgotten_too():
+    names = {"customer_id": "hong", "provider": "scripted"}
+    token = Token.objects.create(token_digest="1", **names)
+    plan = RecurringPlan.objects.create(
+        **names,
+        order_id="P-1",
+        amount_minor=990,
+        currency="USD",
+        interval_months=1,
+        start_on=timezone.localdate(),
+        managed_by=PlanManager.APP,
+        buyer_name="Hong Gil Dong",
+        buyer_email="hong@example.com",
+        status=PlanStatus.ACTIVE,
+        token=token,
+    )
+    assert erase_buyer(customer_id="hong") == ErasureReport(open_rows=2)
+    RecurringPlan.objects.update(status=PlanStatus.CANCELED)
+    Token.objects.update(status=TokenStatus.DELETED)
+    assert erase_buyer(customer_id="hong") == ErasureReport(plans=1, tokens=1)
+    assert tables_with("hong") == set()
+    plan.refresh_from_db()
+    token.refresh_from_db()
+    assert plan.customer_id == token.customer_id
+    assert plan.customer_id.startswith(retention.ERASED)
+    assert (plan.amount_minor, plan.order_id) == (990, "P-1")
+    assert erase_buyer(customer_id=plan.customer_id) == ErasureReport()
 
 
 def test_somebody_must_be_named():

@@ -724,6 +724,16 @@ def test_a_refused_request_about_a_method_that_is_fine_leaves_it_alive(provider)
     assert token.status == ACTIVE
 
 
+def test_a_key_that_is_refused_says_nothing_of_the_method(provider):
+    token = saved()
+    provider.will("charge", CredentialsRejected("mend the key", "saving"))
+    with pytest.raises(CredentialsRejected):
+        charge(token)
+    assert provider.told("inspect") == []
+    token.refresh_from_db()
+    assert token.status == ACTIVE
+
+
 def test_deleting_is_done_at_the_provider_and_then_here(provider, told):
     token = saved()
     delete_token(token, by="ann")

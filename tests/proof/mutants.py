@@ -262,7 +262,6 @@ class Hunt:
         self.reached: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
         self.failed: list[str] = []
         self.is_sound: dict[int, bool] = {}
-        self.figures = Figures()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -317,6 +316,7 @@ class Hunt:
 
     def hunt(self) -> None:
         """Plant the mistakes, and keep what came of each."""
+        self.figures = Figures()
         for tried, mutant in enumerate(self.chosen(), 1):
             codes = mistaken(mutant)
             if not any(place in self.functions for place in codes):
@@ -349,22 +349,28 @@ class Hunt:
     def tests_of(self, mutant: Mutant) -> list[int]:
         """Return the tests that reach the mistake, the quickest first, not for ever.
 
-        Of a test with many parameters the others come when each test had its turn.
+        First those of a file that is named like the changed one. Of a test with many
+        parameters the others come when each test had its turn.
         """
+        path = mutant.path
+        namesake = (
+            f"test_{path.parent.name if path.stem == '__init__' else path.stem}.py"
+        )
         tests: set[int] = set()
         for line in mutant.lines:
             tests |= self.reached[str(mutant.path), line]
         turns: Counter[str] = Counter()
-        order: list[tuple[int, float, int]] = []
+        order: list[tuple[bool, int, float, int]] = []
         for number in sorted(tests, key=self.seconds.__getitem__):
             if not self.is_sound.get(number, True):
                 continue
             name = self.items[number].nodeid.partition("[")[0]
-            order.append((turns[name], self.seconds[number], number))
+            is_elsewhere = f"/{namesake}::" not in name
+            order.append((is_elsewhere, turns[name], self.seconds[number], number))
             turns[name] += 1
         chosen: list[int] = []
         seconds = 0.0
-        for _, needed, number in sorted(order):
+        for *_, needed, number in sorted(order):
             seconds += needed
             if chosen and seconds > ENOUGH:
                 break

@@ -282,6 +282,47 @@ def test_a_packed_body_is_refused_unopened(
     assert everything() == before
 
 
+def test_only_what_comes_with_the_buyer_counts_as_carried_by_them(
+    monkeypatch: pytest.MonkeyPatch, stranger: Client, messages: Messages
+) -> None:
+    heard: list[bool] = []
+
+    def hear(alias: str, incoming: IncomingRequest, **more: Any) -> WebhookAnswer:
+        heard.append(incoming.is_by_buyer)
+        return WebhookAnswer(outcome=WebhookOutcome.ACCEPTED)
+
+    monkeypatch.setattr(webhooks, "receive_webhook", hear)
+    stranger.post(messages.return_path, messages.return_body, content_type=FORM)
+    stranger.post(messages.status_path, messages.status_body, content_type=FORM)
+    assert heard == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"CONTENT_LENGTH": "x"}, 400),
+        ({"CONTENT_LENGTH": "9" * 9}, 413),
+        ({"CONTENT_LENGTH": "600", "wsgi.input": BrokenPipe()}, 400),
+        ({"HTTP_CONTENT_ENCODING": "gzip"}, 415),
+    ],
+)
+def test_what_is_refused_at_the_door_gets_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+    stranger: Client,
+    messages: Messages,
+    changes: dict[str, Any],
+    status: int,
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(
+        webhooks, "receive_webhook", lambda *told, **_: heard.append(told)
+    )
+    answer = stranger.generic(
+        "POST", messages.status_path, messages.status_body, FORM, **changes
+    )
+    assert (answer.status_code, heard) == (status, [])
+
+
 # What goes out ----------------------------------------------------------------------------
 
 
