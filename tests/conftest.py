@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.db import connections, transaction
 from django.dispatch import Signal
+from django.test import TransactionTestCase
 from pytest_django import Settings
 
 from django_multipay import signals
@@ -18,8 +20,52 @@ from django_multipay.testing.plugin import Sandbox
 from tests.corridor import Corridor
 from tests.flows.scripted import ScriptedProvider, account_settings
 
+MADE_BY_MIGRATE = {"auth_permission", "django_content_type", "django_migrations"}
+AROUND_DELETE = {
+    # What is append-only refuses this, too, but not TRUNCATE.
+    "postgresql": (
+        ["ALTER TABLE multipay_transaction DISABLE TRIGGER USER"],
+        [
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "ALTER TABLE multipay_transaction ENABLE TRIGGER USER",
+        ],
+    )
+}
+
 # Browser tests need the extra "browser"; the others go on without it.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rows_are_deleted() -> Iterator[None]:
+    """Empty the tables by DELETE after a test that commits.
+
+    Django's own way truncates each table and makes permissions and content types anew,
+    which took longer than most tests.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", _delete_rows)
+        yield
+
+
+def _delete_rows(case: Any) -> None:
+    for alias in case._databases_names(include_mirrors=False):
+        connection = connections[alias]
+        tables = connection.introspection.django_table_names(
+            only_existing=True, include_views=False
+        )
+        with (
+            connection.constraint_checks_disabled(),
+            transaction.atomic(using=alias),
+            connection.cursor() as cursor,
+        ):
+            before, after = AROUND_DELETE.get(connection.vendor, ([], []))
+            deletions = [
+                f"DELETE FROM {connection.ops.quote_name(table)}"
+                for table in set(tables) - MADE_BY_MIGRATE
+            ]
+            for statement in (*before, *deletions, *after):
+                cursor.execute(statement)
 
 
 @pytest.fixture

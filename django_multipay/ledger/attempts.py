@@ -78,13 +78,11 @@ def check_retryable(payment: Payment) -> None:
 
 
 @retried
-def store_action(payment_id: int, snapshot: PaymentSnapshot) -> bool:
+def store_action(payment_id: int, snapshot: PaymentSnapshot) -> None:
     """Replace the next action of a payment that still waits for the buyer."""
     with transaction.atomic(durable=True):
         payment = ledger._lock(payment_id)
         is_waiting = payment.status == PaymentStatus.PENDING and payment.next_action
-        if not is_waiting or snapshot.next_action is None:
-            return False
-        payment.next_action = dump_action(snapshot.next_action)
-        payment.save(update_fields=["next_action", "updated_at"])
-    return True
+        if is_waiting and snapshot.next_action is not None:
+            payment.next_action = dump_action(snapshot.next_action)
+            payment.save(update_fields=["next_action", "updated_at"])
