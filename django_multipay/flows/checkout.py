@@ -345,6 +345,13 @@ def start_payment(
         plans.admit_buyer(payment)
     operation = ledger.request_checkout(payment, provider, method, token)
     chosen = registry[payment.provider]
+    # Some charge a saved method at once: what goes wrong with a later attempt says
+    # nothing about one whose answer was lost.
+    is_again = (
+        operation is not None
+        and payment.token is not None
+        and operation.state != OperationState.REQUESTED
+    )
     if operation is None or not ledger.claim_operation(operation):
         payment.refresh_from_db()
         return payment.action
@@ -361,7 +368,7 @@ def start_payment(
                 "start",
             )
     except MultipayError as error:
-        state = state_after(error)
+        state = OperationState.UNKNOWN if is_again else state_after(error)
         has_chosen = payment.is_provider_open or (
             payment.is_method_open and bool(payment.method or payment.token)
         )
@@ -371,8 +378,8 @@ def start_payment(
         else:
             wait = wait_of(error)
             if state == OperationState.UNKNOWN and payment.token is not None:
-                # Some charge a saved method at once: what may still be at work there
-                # must be seen by whoever asks for it before it is sent again.
+                # What may still be at work there must be seen by whoever asks for it
+                # before it is sent again.
                 wait = max(wait or 0, ledger.LEASE.seconds)
             ledger.conclude_operation(operation, state, str(error), wait)
         raise

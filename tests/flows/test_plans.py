@@ -801,6 +801,11 @@ def test_one_click_whose_answer_was_lost_stops_the_next_try(
     provider.will("start", OutcomeUnknown("lost", "scripted", "start"))
     with pytest.raises(OutcomeUnknown):
         start_payment(payment, token=plan.token)
+    # Another click that does not even get there changes nothing about the first.
+    Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    provider.will("start", ProviderUnavailable("away", "scripted", "start"))
+    with pytest.raises(ProviderUnavailable):
+        start_payment(payment, token=plan.token)
     RecurringPlan.objects.update(buyer_until=None)
     run_on(today() + timedelta(days=2))
     assert len(provider.told("charge")) == 1
