@@ -27,6 +27,7 @@ from django_multipay.exceptions import (
     CredentialsRejected,
     InvalidOperation,
     MultipayError,
+    ProviderConfigurationError,
     ProviderUnavailable,
     RequestRejected,
     UnsupportedOperation,
@@ -316,8 +317,10 @@ def _delete_later(operation: Operation) -> None:
 
 def _give_up(operation: Operation, error: MultipayError) -> None:
     """End a charge that did not happen; where the method is gone, end that too."""
-    # An account that is away, or whose key is not accepted, says nothing of the buyer.
-    is_ours = isinstance(error, (ProviderUnavailable, CredentialsRejected))
+    # An account that is away, or is not set up well, says nothing of the buyer.
+    is_ours = isinstance(
+        error, (ProviderUnavailable, CredentialsRejected, ProviderConfigurationError)
+    )
     reason = DeclineCode.NOT_ASKED if is_ours else DeclineCode.NOT_SUPPORTED
     token = _token_of(operation)
     if isinstance(error, RequestRejected) and token.provider_token is not None:

@@ -30,6 +30,7 @@ from django_multipay.exceptions import (
     InvalidOperation,
     InvalidTransition,
     OutcomeUnknown,
+    ProviderConfigurationError,
     ProviderUnavailable,
     RequestRejected,
     UnsupportedOperation,
@@ -301,6 +302,7 @@ def test_a_decline_is_a_result(provider, listen):
         (ProviderUnavailable, DeclineCode.NOT_ASKED),
         (RequestRejected, DeclineCode.NOT_SUPPORTED),
         (CredentialsRejected, DeclineCode.NOT_ASKED),
+        (ProviderConfigurationError, DeclineCode.NOT_ASKED),
     ],
 )
 def test_where_nothing_happened_the_payment_has_failed_and_another_may_be_tried(
@@ -600,6 +602,29 @@ def test_one_click_whose_answer_was_lost_is_not_sent_again_while_it_may_be_at_wo
     Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert start_payment(payment) is not None
     assert len(provider.told("start")) == before + 2
+
+
+@pytest.mark.parametrize(
+    "error", [ProviderUnavailable, RequestRejected, CredentialsRejected]
+)
+def test_what_goes_wrong_with_the_second_click_says_nothing_of_the_first(
+    provider, error
+):
+    token = saved()
+    payment = new_payment(provider=None, customer_id="42")
+    provider.will("start", OutcomeUnknown("lost", "saving", "start"))
+    with pytest.raises(OutcomeUnknown):
+        start_payment(payment, provider="saving", token=token)
+    Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    provider.will("start", error("no", "saving", "start"))
+    with pytest.raises(error):
+        start_payment(payment, provider="saving", token=token)
+
+    payment.refresh_from_db()
+    assert (payment.provider, payment.token) == ("saving", token)
+    assert payment.operations.get().state == OperationState.UNKNOWN
+    with pytest.raises(InvalidTransition):
+        start_payment(payment, provider="careful")
 
 
 @pytest.mark.parametrize(
