@@ -542,10 +542,11 @@ def error_for_status(
     if status in {401, 403}:
         kind = CredentialsRejected
         message = "the provider does not accept our credentials; check the account"
-    elif status in {408, 425, 429}:
+    elif status in {425, 429}:
         kind = ProviderUnavailable
         message = "the provider asks us to come back later"
-    elif 500 <= status < 600:
+    elif status == 408 or 500 <= status < 600:
+        # A time-out that a proxy reports is no promise that nothing was passed on.
         kind = ProviderUnavailable if request.is_read else OutcomeUnknown
     elif not 400 <= status < 500:
         return _unreadable(request, alias, "this status is not expected", status)

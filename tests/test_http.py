@@ -988,7 +988,7 @@ def request_of(*, is_read: bool) -> HttpRequest:
         (401, CredentialsRejected, CredentialsRejected),
         (403, CredentialsRejected, CredentialsRejected),
         (404, RequestRejected, RequestRejected),
-        (408, ProviderUnavailable, ProviderUnavailable),
+        (408, ProviderUnavailable, OutcomeUnknown),
         (409, RequestRejected, RequestRejected),
         (422, RequestRejected, RequestRejected),
         (425, ProviderUnavailable, ProviderUnavailable),

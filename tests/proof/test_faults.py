@@ -97,14 +97,14 @@ FAULTS: Mapping[str, Fault] = {
     },
     **{str(status): answered(status, REJECTED) for status in (400, 404, 410, 422)},
     **{str(status): answered(status, NO_CREDENTIALS) for status in (401, 403)},
-    **{str(status): answered(status, UNSENT) for status in (408, 425, 429)},
+    **{str(status): answered(status, UNSENT) for status in (425, 429)},
     "429 for ever": answered(429, UNSENT, more=f"Retry-After: {'9' * 400}\r\n"),
     "429 since long": answered(
         429, UNSENT, more="Retry-After: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
     ),
     **{
         str(status): answered(status, OVERLOADED)
-        for status in (500, 501, 502, 503, 504, 520, 599)
+        for status in (408, 500, 501, 502, 503, 504, 520, 599)
     },
     "HTML": said(b"<!doctype html><title>Maintenance</title>"),
     "nothing": said(b""),
