@@ -198,7 +198,7 @@ def _check_endpoints(value: object) -> list[CheckMessage]:
 
 def _are_ports(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(
-        isinstance(port, int) and 0 < port < 65536 for port in value
+        _is_whole(port, least=1) and port < 65536 for port in value
     )
 
 
@@ -206,12 +206,11 @@ def _check_plans(value: object) -> list[CheckMessage]:
     if isinstance(value, Mapping) and not set(value) - set(PLAN_DEFAULTS):
         days = value.get("RETRY_DAYS", ())
         grace = value.get("GRACE_DAYS", 0)
-        # A bool would pass for a whole number.
         is_list = isinstance(days, (list, tuple)) and all(
-            type(day) is int and day > 0 for day in days
+            _is_whole(day, least=1) for day in days
         )
         is_rising = is_list and list(days) == sorted(set(days))
-        if is_rising and type(grace) is int and grace >= 0:
+        if is_rising and _is_whole(grace, least=0):
             return []
     return [
         Error(
@@ -260,6 +259,7 @@ def _check_work(raw: Mapping[Any, Any]) -> list[CheckMessage]:
 
 
 def _is_whole(value: object, *, least: int) -> bool:
+    # A bool would pass for a whole number.
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

@@ -578,6 +578,7 @@ def test_a_usable_address_of_an_order_is_no_error(settings):
         {"ALLOW_PRIVATE": "no"},
         {"PORTS": 443},
         {"PORTS": [0]},
+        {"PORTS": [True]},
         {"PORTS": ["443"]},
         {"PORTS": [65536]},
     ],
