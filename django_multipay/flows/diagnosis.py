@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.apps import apps
 from django.db import DatabaseError
 from django.db.models import Min, QuerySet
 from django.urls import NoReverseMatch, reverse
@@ -28,8 +27,8 @@ from django_multipay.exceptions import (
     ProviderConfigurationError,
     ProviderUnavailable,
 )
+from django_multipay.ledger import keys
 from django_multipay.messages import PaymentQuery
-from django_multipay.models.fields import EncryptedJSONField
 from django_multipay.models.payment import new_merchant_reference
 from django_multipay.registry import registry
 
@@ -111,14 +110,12 @@ def _callbacks() -> Iterator[Finding]:
 
 def _keys() -> Iterator[Finding]:
     """Open the newest value of every encrypted column."""
-    for model in apps.get_app_config("multipay").get_models():
-        for field in model._meta.get_fields():
-            if not isinstance(field, EncryptedJSONField):
-                continue
-            subject = f"{model._meta.model_name}.{field.name}"
-            rows = model._default_manager.exclude(**{field.name: ""}).order_by("-pk")
+    for model, names in keys.sealed_models():
+        for name in names:
+            subject = f"{model._meta.model_name}.{name}"
+            rows = model._default_manager.exclude(**{name: ""}).order_by("-pk")
             try:
-                opened = len(rows.values_list(field.name, flat=True)[:NEWEST])
+                opened = len(rows.values_list(name, flat=True)[:NEWEST])
             except MultipayError:
                 yield _error(
                     subject,

@@ -295,7 +295,7 @@ def carry_out_deletion(operation: Operation) -> None:
         ledger.conclude_operation(operation, state, str(error), wait_of(error))
         deliver_notices()
         raise
-    charges.conclude_deletion(operation, OperationState.SUCCEEDED)
+    charges.conclude_deletion(operation)
     deliver_notices()
 
 

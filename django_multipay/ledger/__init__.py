@@ -456,7 +456,7 @@ def request_operation(payment: Payment, intent: Intent) -> Operation:
         if intent.client_key is not None:
             seen = Operation.objects.filter(client_key=intent.client_key).first()
             if seen is not None:
-                return _same_wish(seen, intent)
+                return _same_wish(seen, intent.wish)
         # A locking read and a write, so that no isolation level decides by old rows.
         spoken_for = sum(
             refund.amount_minor
@@ -500,8 +500,8 @@ def request_operation(payment: Payment, intent: Intent) -> Operation:
     return operation
 
 
-def _same_wish(seen: Operation, intent: Intent) -> Operation:
-    if seen.client_fingerprint not in crypto.keyed_digests(intent.wish):
+def _same_wish(seen: Operation, wish: str) -> Operation:
+    if seen.client_fingerprint not in crypto.keyed_digests(wish):
         raise InvalidOperation(
             "the idempotency key was used for something else; use a new one",
             "idempotency_key",

@@ -115,14 +115,7 @@ def find_charge(client_key: str | None, fingerprint: str) -> Operation | None:
     if client_key is None:
         return None
     seen = Operation.objects.filter(client_key=client_key).first()
-    if seen is not None and (
-        seen.client_fingerprint not in crypto.keyed_digests(fingerprint)
-    ):
-        raise InvalidOperation(
-            "the idempotency key was used for something else; use a new one",
-            "idempotency_key",
-        )
-    return seen
+    return None if seen is None else ledger._same_wish(seen, fingerprint)
 
 
 @_retried
@@ -269,13 +262,10 @@ def request_deletion(
 
 
 @_retried
-def conclude_deletion(
-    operation: Operation, state: OperationState, error: str = ""
-) -> None:
-    """Write how a deletion ended; what is deleted there is forgotten here."""
+def conclude_deletion(operation: Operation) -> None:
+    """Write that a method is deleted at its provider, and forget it here."""
     with transaction.atomic(durable=True):
-        is_ours = ledger._conclude(operation, state, error)
-        if is_ours and state == OperationState.SUCCEEDED:
+        if ledger._conclude(operation, OperationState.SUCCEEDED):
             _forget(_token_id(operation))
 
 

@@ -96,12 +96,12 @@ def take(
     passed by; where there are no others, they are looked at a few times more, because
     MariaDB also locks, for a moment, rows that nobody wants.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, ATTEMPTS):
         taken, has_passed = _take(due, candidates, limit, postponed)
         if taken or not has_passed:
             return taken
         _give_way(attempt)
-    return []
+    return _take(due, candidates, limit, postponed)[0]
 
 
 @retried
