@@ -60,6 +60,7 @@ def report(figures: Figures, wreck: Wreck) -> None:
 
 def steps_of(answer: dict[str, Any]) -> Sequence[int]:
     """Return the numbers of the steps that a worker took who came to the end."""
+    assert answer["steps"], answer
     return sample(range(1, answer["steps"] + 1), FEW)
 
 
