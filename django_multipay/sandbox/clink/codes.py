@@ -29,7 +29,6 @@ ACCOUNTS = (
         webhook_secret="whsec_clinkSandbox2b3c4d5e6f7a8b9c",  # noqa: S106
     ),
 )
-ACCOUNTS_BY_ID = {account.merchant_id: account for account in ACCOUNTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,7 @@ class Subscriber:
         while self.page.plan_status != "past_due":
             if time.monotonic() > deadline:
                 raise UnexpectedPage(f"{self.page.plan_status}, not refused")
+            time.sleep(0.2)
             self.look()
         link = next(link for link in self.page.links if link.startswith("/payments/"))
         self.buyer.payment_url = link
