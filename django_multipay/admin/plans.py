@@ -181,12 +181,12 @@ class RecurringPlanAdmin(RecordAdmin):
     list_display = (
         "created_at",
         "order_id",
+        "shown_status",
+        "shown_amount",
+        "next_on",
+        "interval_months",
         "provider",
         "customer_id",
-        "shown_amount",
-        "interval_months",
-        "next_on",
-        "shown_status",
     )
     list_filter = ("status", "managed_by", "needs_buyer")
     search_help_text = _("Order, customer or any reference, written in full.")

@@ -33,12 +33,12 @@ class TokenAdmin(RecordAdmin):
     change_form_template = "admin/multipay/token.html"
     list_display = (
         "created_at",
-        "provider",
-        "customer_id",
+        "shown_status",
         "brand",
         "last4",
         "expires_on",
-        "shown_status",
+        "provider",
+        "customer_id",
     )
     list_filter = ("status",)
     hidden_fields = ("provider_token", "identity", "token_digest", "fingerprint")
