@@ -22,6 +22,7 @@ from django_multipay.enums import (
     TransactionKind,
     Verdict,
 )
+from django_multipay.exceptions import InvalidTransition
 from django_multipay.messages import (
     Address,
     Buyer,
@@ -437,15 +438,21 @@ def with_secrets() -> Payment:
         ship_to=Address(city="Seoul"),
         provider_data={"param1": "x"},
     )
-    operation = ledger.request_checkout(payment, "")
-    assert operation
-    ledger.claim_operation(operation)
+    operation = begin(payment)
     action = Redirect("https://provider.example/pay/1")
-    return ledger.conclude_checkout(
-        payment.pk,
+    ledger.conclude_checkout(
+        payment,
         operation,
         PaymentSnapshot(status=PaymentStatus.PENDING, next_action=action),
     )
+    return payment
+
+
+def begin(payment: Payment) -> Operation:
+    """Let a worker take the checkout."""
+    operation = ledger.begin_checkout(payment, lambda: None)
+    assert operation is not None
+    return operation
 
 
 @pytest.mark.parametrize(
@@ -547,10 +554,8 @@ def opened(url: str) -> PaymentSnapshot:
 
 
 def test_only_one_worker_at_a_time_owns_an_operation():
-    operation = ledger.request_checkout(new_payment(), "")
-    rival = other_worker(operation)
-    assert ledger.claim_operation(operation)
-    assert not ledger.claim_operation(rival)
+    operation = begin(new_payment())
+    assert not ledger.claim_operation(other_worker(operation))
     operation.refresh_from_db()
     assert operation.state == OperationState.IN_FLIGHT
     assert operation.attempts == 1
@@ -559,14 +564,36 @@ def test_only_one_worker_at_a_time_owns_an_operation():
 
 def test_a_payment_has_one_open_checkout_however_often_it_is_asked_for():
     payment = new_payment()
-    assert len({ledger.request_checkout(payment, "").pk for _ in range(3)}) == 1
+    begin(payment)
+    for _ in range(2):
+        assert ledger.begin_checkout(payment, lambda: None) is None
     assert payment.operations.count() == 1
 
 
+def test_a_checkout_whose_worker_was_lost_is_taken_over_and_says_so():
+    payment = new_payment()
+    first = begin(payment)
+    assert not first.is_again
+    expire_lease(first)
+    second = begin(payment)
+    assert second.pk == first.pk
+    assert second.is_again
+
+
+def test_what_forbids_a_checkout_leaves_no_trace_of_it():
+    payment = new_payment()
+
+    def refuse() -> None:
+        raise InvalidTransition("not now")
+
+    with pytest.raises(InvalidTransition):
+        ledger.begin_checkout(payment, refuse)
+    assert not payment.operations.exists()
+
+
 def test_an_expired_lease_is_taken_over():
-    operation = ledger.request_checkout(new_payment(), "")
+    operation = begin(new_payment())
     rival = other_worker(operation)
-    ledger.claim_operation(operation)
     expire_lease(operation)
     assert ledger.claim_operation(rival)
     assert rival.lease_token != operation.lease_token
@@ -575,9 +602,8 @@ def test_an_expired_lease_is_taken_over():
 
 
 def test_whoever_lost_the_lease_cannot_conclude_the_operation():
-    operation = ledger.request_checkout(new_payment(), "")
+    operation = begin(new_payment())
     rival = other_worker(operation)
-    ledger.claim_operation(operation)
     expire_lease(operation)
     ledger.claim_operation(rival)
     assert not ledger.conclude_operation(operation, OperationState.REFUSED, "late")
@@ -588,15 +614,13 @@ def test_whoever_lost_the_lease_cannot_conclude_the_operation():
 
 def test_a_late_page_of_a_lost_lease_does_not_replace_the_winners_page():
     payment = new_payment()
-    operation = ledger.request_checkout(payment, "")
+    operation = begin(payment)
     rival = other_worker(operation)
-    ledger.claim_operation(operation)
     expire_lease(operation)
     ledger.claim_operation(rival)
-    ledger.conclude_checkout(payment.pk, rival, opened("https://provider.example/2"))
-    late = ledger.conclude_checkout(
-        payment.pk, operation, opened("https://provider.example/1")
-    )
+    ledger.conclude_checkout(payment, rival, opened("https://provider.example/2"))
+    late = Payment.objects.get(pk=payment.pk)
+    ledger.conclude_checkout(late, operation, opened("https://provider.example/1"))
     assert late.action == Redirect("https://provider.example/2")
     payment.refresh_from_db()
     assert payment.action == Redirect("https://provider.example/2")
@@ -604,14 +628,12 @@ def test_a_late_page_of_a_lost_lease_does_not_replace_the_winners_page():
 
 def test_a_late_page_is_better_than_none():
     payment = new_payment()
-    operation = ledger.request_checkout(payment, "")
+    operation = begin(payment)
     rival = other_worker(operation)
-    ledger.claim_operation(operation)
     expire_lease(operation)
     ledger.claim_operation(rival)
-    late = ledger.conclude_checkout(
-        payment.pk, operation, opened("https://provider.example/1")
-    )
+    late = Payment.objects.get(pk=payment.pk)
+    ledger.conclude_checkout(late, operation, opened("https://provider.example/1"))
     assert late.action == Redirect("https://provider.example/1")
     rival.refresh_from_db()
     assert rival.state == OperationState.IN_FLIGHT
@@ -627,8 +649,7 @@ def test_a_late_page_is_better_than_none():
     ],
 )
 def test_only_a_definite_end_frees_the_slot(state, keeps_slot, is_claimable):
-    operation = ledger.request_checkout(new_payment(), "")
-    ledger.claim_operation(operation)
+    operation = begin(new_payment())
     assert ledger.conclude_operation(operation, state, "x" * 300)
     operation.refresh_from_db()
     assert bool(operation.open_slot) is keeps_slot
@@ -646,20 +667,16 @@ def test_an_unknown_outcome_of_anything_but_a_checkout_is_never_sent_again():
 
 def test_a_page_that_opens_after_the_payment_is_over_is_not_shown():
     payment = new_payment()
-    operation = ledger.request_checkout(payment, "")
-    ledger.claim_operation(operation)
+    operation = begin(payment)
     say(payment, PaymentStatus.PAID)
-    stored = ledger.conclude_checkout(
-        payment.pk, operation, opened("https://provider.example/1")
-    )
-    assert stored.status == PaymentStatus.PAID
-    assert stored.action is None
+    ledger.conclude_checkout(payment, operation, opened("https://provider.example/1"))
+    assert payment.status == PaymentStatus.PAID
+    assert payment.action is None
 
 
 def test_a_fact_settles_a_checkout_whose_outcome_was_unknown():
     payment = new_payment()
-    operation = ledger.request_checkout(payment, "")
-    ledger.claim_operation(operation)
+    operation = begin(payment)
     ledger.conclude_operation(operation, OperationState.UNKNOWN)
     say(payment, PaymentStatus.PAID)
     operation.refresh_from_db()
@@ -736,12 +753,12 @@ def test_the_ledger_refuses_to_run_inside_a_transaction():
 
 
 def test_the_database_tells_the_time_that_leases_are_measured_by():
-    operation = ledger.request_checkout(new_payment(), "")
+    payment = new_payment()
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
             cursor.execute("SET time_zone = '+09:00'")
     try:
-        ledger.claim_operation(operation)
+        operation = begin(payment)
         operation.refresh_from_db()
     finally:
         with connection.cursor() as cursor:

@@ -335,26 +335,31 @@ def start_payment(
     could not be reached or refused, `RuntimeError` inside a transaction.
     """
     refuse_open_transaction("start_payment")
-    payment.refresh_from_db()
     if payment.next_action:
-        return payment.action
-    _check_startable(payment, provider, method)
-    if token is not None:
-        check_token(token, payment.provider or provider, payment.customer_id)
+        # A page that is shown once more needs no lock.
+        payment.refresh_from_db()
+        if payment.next_action:
+            return payment.action
+
+    def admit() -> None:
+        _check_startable(payment, provider, method)
+        alias = registry[payment.provider or provider].alias
+        if token is not None:
+            check_token(token, alias, payment.customer_id)
+
     if payment.plan_due_on is not None:
+        payment.refresh_from_db()
+        admit()
         plans.admit_buyer(payment)
-    operation = ledger.request_checkout(payment, provider, method, token)
+    operation = ledger.begin_checkout(
+        payment, admit, provider=provider, method=method, token=token
+    )
+    if operation is None:
+        return payment.action
     chosen = registry[payment.provider]
     # Some charge a saved method at once: what goes wrong with a later attempt says
     # nothing about one whose answer was lost.
-    is_again = (
-        operation is not None
-        and payment.token is not None
-        and operation.state != OperationState.REQUESTED
-    )
-    if operation is None or not ledger.claim_operation(operation):
-        payment.refresh_from_db()
-        return payment.action
+    is_again = operation.is_again and payment.token is not None
     try:
         wish = _payment_request(payment, operation.key, request)
         start = chosen.start_plan if wish.plan else chosen.start_payment
@@ -383,7 +388,7 @@ def start_payment(
                 wait = max(wait or 0, ledger.LEASE.seconds)
             ledger.conclude_operation(operation, state, str(error), wait)
         raise
-    ledger.conclude_checkout(payment.pk, operation, snapshot)
+    ledger.conclude_checkout(payment, operation, snapshot)
     verdict = Verdict.IGNORED
     if not is_open:
         verdict = ledger.apply_snapshot(
@@ -392,7 +397,7 @@ def start_payment(
     plans.hear(payment, snapshot, verdict)
     if not is_open:
         deliver_notices()
-    payment.refresh_from_db()
+        payment.refresh_from_db()
     return payment.action
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
+from operator import attrgetter
 
 from django.dispatch import Signal
 
@@ -22,16 +24,27 @@ def deliver_notices(limit: int = 100) -> int:
     ``notice_id``, to all receivers. Nothing that was recorded is undone. What the
     endpoints hear of is written down first, once, whatever the receivers do.
     """
+    return tell(ledger.claim_notices(limit), limit)
+
+
+def tell(notices: Sequence[Notice], limit: int = 100) -> int:
+    """Deliver ``notices``, which are the caller's; return how many were accepted."""
     delivered = 0
-    notices = ledger.claim_notices(limit)
     astray = _follow_plans(notices)
     # Before the receivers, so that none of them can keep it from the endpoints.
     untold = tell_endpoints(notices)
-    for notice in notices:
-        problems = [astray.get(notice.pk), _send(notice), untold.get(notice.pk)]
-        error = "; ".join(filter(None, problems))
-        ledger.conclude_notice(notice, error)
-        delivered += not error
+    # What one payment is told of is over at once; a crash repeats no other's.
+    for _payment, group in itertools.groupby(notices, attrgetter("payment_id")):
+        accepted = []
+        for notice in group:
+            problems = [astray.get(notice.pk), _send(notice), untold.get(notice.pk)]
+            if error := "; ".join(filter(None, problems)):
+                ledger.postpone_notice(notice, error)
+            else:
+                accepted.append(notice)
+        if accepted:
+            ledger.conclude_notices(accepted)
+        delivered += len(accepted)
     if any(map(_is_of_a_plan, notices)):
         # What their plans made of it.
         delivered += deliver_notices(limit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -42,9 +42,9 @@ from django_multipay.flows.guards import (
     state_after,
     wait_of,
 )
-from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.notices import deliver_notices, tell
 from django_multipay.flows.plans import resume_plan_call
-from django_multipay.flows.sync import sync_payment
+from django_multipay.flows.sync import sync_if_due, sync_payment
 from django_multipay.flows.tokens import carry_out_charge, carry_out_deletion
 from django_multipay.ledger import Intent
 from django_multipay.messages import (
@@ -57,7 +57,7 @@ from django_multipay.messages import (
     SettleRequest,
     VoidRequest,
 )
-from django_multipay.models import Operation, Payment, Refund
+from django_multipay.models import Notice, Operation, Payment, Refund
 from django_multipay.providers.base import Provider
 from django_multipay.registry import registry
 
@@ -135,8 +135,6 @@ def refund_payment(
     )
     refund = operation.refund
     assert refund is not None  # noqa: S101  (every refund operation has its refund)
-    refund.refresh_from_db()
-    payment.refresh_from_db()
     return refund
 
 
@@ -272,8 +270,7 @@ def sync_refund(refund: Refund) -> RefundStatus:
                 amount=refund.amount,
             )
         )
-        ledger.conclude_refund(refund, snapshot, source=Source.SYNC)
-        deliver_notices()
+        tell(ledger.conclude_refund(refund, snapshot, source=Source.SYNC))
     else:
         sync_payment(payment)
     refund.refresh_from_db()
@@ -290,6 +287,11 @@ def resume_operation(operation: Operation) -> OperationState:
     refuse_open_transaction("resume_operation")
     ledger.expire_lease(operation)
     operation.refresh_from_db()
+    if operation.kind == OperationKind.CHECKOUT:
+        # To open it again is the buyer's; what became of it can be asked.
+        if operation.payment is not None:
+            sync_if_due(operation.payment)
+        return OperationState(operation.state)
     if operation.kind == OperationKind.DELETE_TOKEN:
         carry_out_deletion(operation)
         operation.refresh_from_db()
@@ -386,14 +388,25 @@ def _move(
         ),
     )
     operation.refresh_from_db()
-    payment.refresh_from_db()
     return operation
 
 
 def _request(payment: Payment, intent: Intent) -> Operation:
-    """Write ``intent`` ahead and carry it out: now, or after the caller's commit."""
-    operation = ledger.request_operation(payment, intent)
+    """Write ``intent`` ahead and carry it out: now, or after the caller's commit.
+
+    Refreshes ``payment``; so is the refund of the operation.
+    """
+    operation, notices = ledger.request_operation(
+        payment, intent, is_sent_now=not is_in_transaction()
+    )
+    if operation.is_ours:
+        _call_and_conclude(operation, payment, notices=notices)
+        return operation
+    tell(notices)
     _send(operation)
+    payment.refresh_from_db()
+    if operation.refund is not None:
+        operation.refund.refresh_from_db()
     return operation
 
 
@@ -439,32 +452,49 @@ def _carry_out(operation: Operation) -> None:
         # It may wait for a second person, and the shop may want to tell them.
         deliver_notices()
         return
+    _call_and_conclude(operation, payment, is_again=is_again)
+
+
+def _call_and_conclude(
+    operation: Operation,
+    payment: Payment,
+    *,
+    is_again: bool = False,
+    notices: Sequence[Notice] = (),
+) -> None:
+    """Send an operation that is ours, write down what came of it, and tell the shop.
+
+    Of ``notices``, too. Refreshes ``payment`` and the refund.
+    """
     is_answered = False
     try:
         provider = registry[payment.provider]
         if operation.refund is not None:
             refunded = provider.refund_payment(_refund_request(operation, payment))
             is_answered = True
-            ledger.conclude_refund(
+            news = ledger.conclude_refund(
                 operation.refund, refunded, source=Source.OPERATION, operation=operation
             )
         else:
             moved = _call(provider, operation, payment)
             is_answered = True
-            ledger.conclude_payment_operation(
+            _verdict, news = ledger.conclude_payment_operation(
                 operation, moved, account=account_of(provider)
             )
+            payment.refresh_from_db()
     except MultipayError as error:
         # An answer that cannot be written down is no refusal, and what went wrong
         # with the second attempt says nothing about the first.
         is_open = is_answered or is_again
         state = OperationState.UNKNOWN if is_open else state_after(error)
         ledger.conclude_operation(operation, state, str(error), wait_of(error))
+        tell(notices)
         deliver_notices()
         if not is_again:
             raise
         logger.warning("operation %s is still unknown: %s", operation.pk, error)
-    deliver_notices()
+    else:
+        tell([*notices, *news])
 
 
 def _call(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import logging
 import re
@@ -33,7 +34,7 @@ from django_multipay.exceptions import (
     WebhookError,
 )
 from django_multipay.flows.guards import account_of, refuse_open_transaction
-from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.notices import deliver_notices, tell
 from django_multipay.flows.renewals import hear_of_plan, payment_of_renewal
 from django_multipay.flows.sync import ask
 from django_multipay.messages import (
@@ -42,7 +43,7 @@ from django_multipay.messages import (
     ProviderEvent,
     WebhookAnswer,
 )
-from django_multipay.models import Payment, WebhookDelivery
+from django_multipay.models import Notice, Payment, WebhookDelivery
 from django_multipay.providers.base import Provider
 from django_multipay.redaction import MASK, frames_of, scrub, storable
 from django_multipay.registry import registry
@@ -60,6 +61,17 @@ _REFERENCE = re.compile(r"[A-Za-z0-9-]{1,30}")
 T = TypeVar("T")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reception:
+    """What to answer to a message, and what is left to do once it is answered.
+
+    ``tell`` lets the shop hear of it. If it is never called, `reconcile` does it.
+    """
+
+    answer: WebhookAnswer
+    tell: Callable[[], object] = lambda: None
+
+
 def receive_webhook(
     provider: str,
     incoming: IncomingRequest,
@@ -75,35 +87,58 @@ def receive_webhook(
     payment: what comes through it is rationed by itself.
 
     Never raises because of what was sent: what is not authentic is refused and leaves
-    no trace but a log line; what is authentic is stored before it is applied; what
-    could not be applied is answered so that the provider sends it again, and kept for
-    `reconcile`.
+    no trace but a log line; what is authentic is stored before it is applied, or with
+    it; what could not be applied is answered so that the provider sends it again, and
+    kept for `reconcile`.
     """
+    reception = take_webhook(
+        provider, incoming, payment=payment, source=source, door=door
+    )
+    reception.tell()
+    return reception.answer
+
+
+def take_webhook(
+    provider: str,
+    incoming: IncomingRequest,
+    *,
+    payment: Payment | None = None,
+    source: Source = Source.WEBHOOK,
+    door: str = "",
+) -> Reception:
+    """Take a message as `receive_webhook`; the caller answers, then tells the shop."""
     refuse_open_transaction("receive_webhook")
     account = registry[provider]
     try:
-        delivery = _accept(account, incoming, payment, source, door)
+        delivery, notices = _accept(account, incoming, payment, source, door)
     except WebhookError as error:
         logger.warning("%s: a message is refused: %s", provider, error)
         answer = account.webhook_answer(WebhookOutcome.REFUSED)
         is_malformed = isinstance(error, MalformedWebhook)
-        return dataclasses.replace(answer, status=400 if is_malformed else 401)
+        return Reception(
+            dataclasses.replace(answer, status=400 if is_malformed else 401)
+        )
     except MultipayError as error:
         # The provider is away, or something of ours is to be mended first.
         logger.warning("%s: a message could not be checked: %s", provider, error)
-        return account.webhook_answer(WebhookOutcome.DEFERRED)
+        return Reception(account.webhook_answer(WebhookOutcome.DEFERRED))
+    accepted = account.webhook_answer(WebhookOutcome.ACCEPTED, incoming)
+    if notices:
+        return Reception(accepted, functools.partial(tell, notices))
     if delivery.verdict == Verdict.STORED:
         if conf.webhooks == "task" and _hand_over(delivery):
-            return account.webhook_answer(WebhookOutcome.ACCEPTED, incoming)
+            return Reception(accepted)
         # What was verified, not what came now: its digest may be all they share.
-        replay_delivery(delivery)
+        _apply_again(delivery)
     elif account.webhook_trust is WebhookTrust.HINT:
         # The same words again may be about something new: they only say "ask".
-        delivery.verdict = apply_delivery(delivery, incoming)
-    is_done = delivery.verdict != Verdict.STORED
-    return account.webhook_answer(
-        WebhookOutcome.ACCEPTED if is_done else WebhookOutcome.DEFERRED, incoming
-    )
+        apply_delivery(delivery, incoming)
+    else:
+        return Reception(accepted)
+    if delivery.verdict == Verdict.STORED:
+        deferred = account.webhook_answer(WebhookOutcome.DEFERRED, incoming)
+        return Reception(deferred, deliver_notices)
+    return Reception(accepted, deliver_notices)
 
 
 _ENGINE = "django_multipay.tasks.apply_delivery"
@@ -138,13 +173,22 @@ def carries_message(payment: Payment, incoming: IncomingRequest) -> bool:
 def replay_delivery(delivery: WebhookDelivery) -> Verdict:
     """Apply a stored delivery again; harmless for one that was applied."""
     refuse_open_transaction("replay_delivery")
+    verdict = _apply_again(delivery)
+    deliver_notices()
+    return verdict
+
+
+def _apply_again(delivery: WebhookDelivery) -> Verdict:
     if delivery.payload is None:
         return Verdict(delivery.verdict)
     return apply_delivery(delivery, _load_incoming(delivery.payload))
 
 
 def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verdict:
-    """Turn an authentic, stored message into facts; note what became of it."""
+    """Turn an authentic, stored message into facts; note what became of it.
+
+    The shop is told by the caller.
+    """
     verdict, error, is_stray = Verdict.IGNORED, "", False
     try:
         provider = registry[delivery.provider]
@@ -171,7 +215,6 @@ def apply_delivery(delivery: WebhookDelivery, incoming: IncomingRequest) -> Verd
             frames_of(problem),
         )
     ledger.conclude_delivery(delivery, verdict, error, is_stray=is_stray)
-    deliver_notices()
     return verdict
 
 
@@ -181,8 +224,11 @@ def _accept(
     payment: Payment | None,
     source: Source,
     door: str,
-) -> WebhookDelivery:
-    """Return the inbox row of an authentic message; `WebhookError` for any other."""
+) -> tuple[WebhookDelivery, list[Notice]]:
+    """Return the inbox row of an authentic message; `WebhookError` for any other.
+
+    With the notices that are ours to deliver, if it could be applied at once.
+    """
     reference = _shielded(provider.identify_return, incoming)
     if payment and reference and reference != payment.merchant_reference:
         raise MalformedWebhook("the message is about another payment than its URL")
@@ -192,7 +238,7 @@ def _accept(
         if seen is None or seen.verdict == Verdict.STORED:
             _ration(provider, door or _name(provider, payment, reference))
         if seen is not None:
-            return seen
+            return seen, []
     _shielded(provider.verify_webhook, incoming)
     events = _shielded(provider.parse_webhook, incoming)
     ids = [event.event_id for event in events]
@@ -200,7 +246,7 @@ def _accept(
         digest = _sha256("\n".join(ids).encode("utf-8", "replace"))
     if provider.webhook_trust is WebhookTrust.HINT:
         _check_hint(provider, events, payment)
-    return ledger.store_delivery(
+    delivery = WebhookDelivery(
         provider=provider.alias,
         digest=digest,
         source=source,
@@ -214,6 +260,47 @@ def _accept(
         body=_shown_body(incoming),
         payload=_dump_incoming(incoming),
     )
+    if len(events) == 1 and _needs_nothing_else(provider, events[0]):
+        applied = _apply_at_once(provider, delivery, events[0])
+        if applied is not None:
+            return applied
+        seen = ledger.find_delivery(provider.alias, digest)
+        if seen is not None:
+            return seen, []
+    return ledger.store_delivery(delivery), []
+
+
+def _needs_nothing_else(provider: Provider, event: ProviderEvent) -> bool:
+    """Say whether ``event`` can be believed as it is, and is about a payment alone."""
+    is_bare = (event.refund, event.dispute, event.snapshot.plan) == (None, None, None)
+    return (
+        is_bare
+        and not (event.must_fetch or event.is_renewal)
+        and provider.webhook_trust is not WebhookTrust.HINT
+        and conf.webhooks == "inline"
+    )
+
+
+def _apply_at_once(
+    provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
+) -> tuple[WebhookDelivery, list[Notice]] | None:
+    """Store and apply in one; None if it must be stored first, or was received before.
+
+    Whatever goes wrong goes wrong again after it was stored, and is noted there.
+    """
+    named = _named_by(event.snapshot)
+    if named is None:
+        return None
+    named &= Q(provider=provider.alias)
+    try:
+        return ledger.apply_at_once(
+            delivery, named, event.snapshot, account=account_of(provider)
+        )
+    except Exception as error:  # noqa: BLE001  (logged, without what was sent)
+        logger.error(
+            "%s: a message is stored first: %s", provider.alias, frames_of(error)
+        )
+    return None
 
 
 def _check_hint(
@@ -277,17 +364,27 @@ def _payment_named(provider: Provider, reference: str) -> Payment | None:
 
 
 def _payment_of(provider: Provider, snapshot: PaymentSnapshot) -> Payment | None:
-    """Return the payment a message is about: by our reference, else by theirs."""
+    """Return the payment a message is about."""
+    named = _named_by(snapshot)
+    if named is None:
+        return None
+    return Payment.objects.filter(named, provider=provider.alias).first()
+
+
+def _named_by(snapshot: PaymentSnapshot) -> Q | None:
+    """Return which payment is named, by our reference or else by theirs, if any can be.
+
+    Whatever a sender put there.
+    """
     if snapshot.merchant_reference is not None:
-        return _payment_named(provider, snapshot.merchant_reference)
+        reference = snapshot.merchant_reference
+        is_ours = _REFERENCE.fullmatch(reference)
+        return Q(merchant_reference=reference) if is_ours else None
     reference = snapshot.provider_reference
     # No database takes NUL, and no provider makes references as long as that.
     if not reference or not reference.isprintable() or len(reference) > 128:
         return None
-    return Payment.objects.filter(
-        Q(provider_reference=reference) | Q(transaction_reference=reference),
-        provider=provider.alias,
-    ).first()
+    return Q(provider_reference=reference) | Q(transaction_reference=reference)
 
 
 def _apply_event(

@@ -14,7 +14,8 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,7 +46,7 @@ from django_multipay.exceptions import (
     InvalidOperation,
     InvalidTransition,
 )
-from django_multipay.ledger import claims, wallet
+from django_multipay.ledger import claims, conditions, wallet
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
 from django_multipay.messages import (
@@ -122,60 +123,87 @@ def _lock(payment_id: int) -> Payment:
 
 
 def open_payment(payment: Payment) -> Payment:
-    """Insert ``payment`` and, if its provider is known, the intent to start it.
-
-    Joins the caller's transaction, because nothing is sent here.
-    """
+    """Insert ``payment``; joins the caller's transaction, because nothing is sent."""
     payment.is_provider_open = not payment.provider
     payment.is_method_open = not payment.method and payment.token is None
     payment.pay_until = payment.expires_at
-    with transaction.atomic():
-        payment.save(force_insert=True)
-        if payment.provider:
-            _open_checkout(payment)
+    payment.save(force_insert=True)
     return payment
-
-
-def _open_checkout(payment: Payment) -> Operation:
-    return Operation.objects.create(
-        kind=OperationKind.CHECKOUT,
-        payment=payment,
-        amount_minor=payment.amount_minor,
-        open_slot=f"checkout:{payment.pk}",
-    )
 
 
 _STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
 
 
 @_retried
-def request_checkout(
-    payment: Payment, provider: str, method: str = "", token: Token | None = None
+def begin_checkout(
+    payment: Payment,
+    admit: Callable[[], None],
+    *,
+    provider: str = "",
+    method: str = "",
+    token: Token | None = None,
 ) -> Operation | None:
-    """Return the one open checkout operation of ``payment``, made if need be.
+    """Write ahead that ``payment`` is opened now, by us; refreshes ``payment``.
 
-    None if another worker has started the payment, or it is over, by now.
-    ``provider`` is written to the payment while it has none; ``method`` and ``token``
-    while the shop left them open and nothing was sent with others.
+    ``admit`` is called with the row locked, and may raise what forbids it. None if
+    it is open already, or while another worker opens it. ``provider`` is written to
+    the payment while it has none; ``method`` and ``token`` while the shop left them
+    open and nothing was sent with others. The operation says with ``is_again`` that
+    what an earlier worker sent may have had an effect.
     """
+    try:
+        return _begin_checkout(payment, admit, provider, method, token, is_first=True)
+    except IntegrityError:
+        # Its slot is taken: by one that was lost, or that another worker is at.
+        return _begin_checkout(payment, admit, provider, method, token, is_first=False)
+
+
+def _begin_checkout(
+    payment: Payment,
+    admit: Callable[[], None],
+    provider: str,
+    method: str,
+    token: Token | None,
+    *,
+    is_first: bool,
+) -> Operation | None:
+    slot = f"checkout:{payment.pk}"
     with transaction.atomic(durable=True):
-        locked = _lock(payment.pk)
-        if locked.next_action or locked.status not in _STARTABLE:
-            payment.provider = locked.provider
+        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        if payment.next_action:
             return None
-        operation = locked.operations.filter(
-            kind=OperationKind.CHECKOUT, open_slot__isnull=False
-        ).first()
-        before = (locked.provider, locked.method, locked.token_id)
-        locked.provider = locked.provider or provider
-        if locked.is_method_open and (operation is None or operation.attempts == 0):
-            locked.method = method
-            locked.token = token or locked.token
-        if (locked.provider, locked.method, locked.token_id) != before:
-            locked.save(update_fields=["provider", "method", "token", "updated_at"])
-        payment.provider, payment.method = locked.provider, locked.method
-        payment.token = locked.token
-        return operation or _open_checkout(locked)
+        admit()
+        operation = (
+            None if is_first else Operation.objects.filter(open_slot=slot).first()
+        )
+        before = (payment.provider, payment.method, payment.token_id)
+        payment.provider = payment.provider or provider
+        if payment.is_method_open and (operation is None or operation.attempts == 0):
+            payment.method = method
+            payment.token = token or payment.token
+        if (payment.provider, payment.method, payment.token_id) != before:
+            payment.save(update_fields=["provider", "method", "token", "updated_at"])
+        if operation is not None:
+            operation.is_again = operation.state != OperationState.REQUESTED
+            return operation if _claim(operation) else None
+        operation = Operation(
+            kind=OperationKind.CHECKOUT,
+            payment=payment,
+            amount_minor=payment.amount_minor,
+            open_slot=slot,
+        )
+        _lease(operation)
+        operation.save(force_insert=True)
+    return operation
+
+
+def _lease(operation: Operation) -> None:
+    """Make an operation that is not written yet ours, and say that it is being sent."""
+    operation.state = OperationState.IN_FLIGHT
+    operation.lease_token = uuid.uuid4().hex
+    operation.lease_until = operation.retry_at = DatabaseNow() + LEASE
+    operation.attempts = 1
+    operation.is_ours = True
 
 
 @_retried
@@ -188,13 +216,7 @@ def claim_operation(operation: Operation, *, is_repeatable: bool = False) -> boo
     stays where it is.
     """
     with transaction.atomic(durable=True):
-        claimed = _claim(operation, is_repeatable=is_repeatable)
-        if claimed and operation.kind == OperationKind.CHECKOUT:
-            # Even if its answer is lost: somebody will ask what became of it.
-            Payment.objects.filter(operations=operation, sync_at=None).update(
-                sync_at=DatabaseNow() + LEASE
-            )
-    return claimed
+        return _claim(operation, is_repeatable=is_repeatable)
 
 
 def _claim(operation: Operation, *, is_repeatable: bool = False) -> bool:
@@ -239,6 +261,8 @@ def conclude_operation(
     with transaction.atomic(durable=True):
         if operation.payment_id is not None and operation.refund_id is not None:
             _lock(operation.payment_id)
+        if operation.kind == OperationKind.CHECKOUT and state == OperationState.UNKNOWN:
+            _ask_soon(operation)
         is_ours = _conclude(operation, state, error, wait)
         if is_ours and operation.refund_id is not None:
             _move_refund(
@@ -247,6 +271,13 @@ def conclude_operation(
                 error=error,
             )
     return is_ours
+
+
+def _ask_soon(operation: Operation) -> None:
+    """Let somebody ask what became of a checkout whose answer was lost."""
+    Payment.objects.filter(pk=operation.payment_id, sync_at=None).update(
+        sync_at=DatabaseNow()
+    )
 
 
 def _conclude(
@@ -272,35 +303,70 @@ def _conclude(
 
 @_retried
 def conclude_checkout(
-    payment_id: int, operation: Operation, snapshot: PaymentSnapshot
-) -> Payment:
+    payment: Payment, operation: Operation, snapshot: PaymentSnapshot
+) -> None:
     """Store where the buyer goes next and mark the checkout as started.
 
     A result whose lease was lost is dropped when another worker stored its own.
+    Refreshes ``payment``.
     """
     with transaction.atomic(durable=True):
-        payment = _lock(payment_id)
+        is_stored = _store_page(payment, snapshot)
         is_ours = _conclude(operation, OperationState.SUCCEEDED)
-        if not is_ours and payment.next_action:
-            return payment
-        now = timezone.now()
-        payment.started_at = payment.started_at or now
-        fields = ["started_at", "sync_at", "status", "updated_at"]
-        if payment.status not in states.FINAL_STATUSES:
-            payment.sync_at = now + SYNC_DELAYS[0]
-        if payment.status in _STARTABLE:
-            payment.status = PaymentStatus.PENDING
-            if snapshot.next_action:
-                payment.next_action = dump_action(snapshot.next_action)
-                fields.append("next_action")
-        if not payment.provider_reference and not _is_taken(payment, snapshot):
-            payment.provider_reference = snapshot.provider_reference or None
-            fields.append("provider_reference")
-        if snapshot.expires_at and not payment.expires_at:
-            payment.expires_at = snapshot.expires_at
-            fields.append("expires_at")
-        payment.save(update_fields=fields)
-    return payment
+        if not is_stored:
+            payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+            if is_ours or not payment.next_action:
+                _note_start(payment, snapshot)
+
+
+def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
+    """Store it in one statement if nothing was heard of ``payment`` meanwhile."""
+    now = timezone.now()
+    is_untouched = Q(
+        status__in=_STARTABLE,
+        next_action__isnull=True,
+        started_at=None,
+        expires_at=payment.expires_at,
+    )
+    reference = snapshot.provider_reference or None
+    values = {
+        "status": PaymentStatus.PENDING,
+        "next_action": snapshot.next_action and dump_action(snapshot.next_action),
+        "provider_reference": reference,
+        "expires_at": payment.expires_at or snapshot.expires_at,
+        "started_at": now,
+        "sync_at": now + SYNC_DELAYS[0],
+        "updated_at": now,
+    }
+    rows = Payment.objects.filter(is_untouched, pk=payment.pk, provider_reference=None)
+    if reference is not None:
+        rows = rows.filter(conditions.is_free(payment, reference))
+    if not rows.update(**values):
+        return False
+    for name, value in values.items():
+        setattr(payment, name, value)
+    return True
+
+
+def _note_start(payment: Payment, snapshot: PaymentSnapshot) -> None:
+    """Store what a start brought, as far as it is not overtaken; it is locked."""
+    now = timezone.now()
+    payment.started_at = payment.started_at or now
+    fields = ["started_at", "sync_at", "status", "updated_at"]
+    if payment.status not in states.FINAL_STATUSES:
+        payment.sync_at = now + SYNC_DELAYS[0]
+    if payment.status in _STARTABLE:
+        payment.status = PaymentStatus.PENDING
+        if snapshot.next_action:
+            payment.next_action = dump_action(snapshot.next_action)
+            fields.append("next_action")
+    if not payment.provider_reference and not _is_taken(payment, snapshot):
+        payment.provider_reference = snapshot.provider_reference or None
+        fields.append("provider_reference")
+    if snapshot.expires_at and not payment.expires_at:
+        payment.expires_at = snapshot.expires_at
+        fields.append("expires_at")
+    payment.save(update_fields=fields)
 
 
 # Calls that move money -------------------------------------------------------------
@@ -442,21 +508,30 @@ class Intent:
 
 
 @_retried
-def request_operation(payment: Payment, intent: Intent) -> Operation:
+def request_operation(
+    payment: Payment,
+    intent: Intent,
+    *,
+    is_sent_now: bool = False,
+) -> tuple[Operation, list[Notice]]:
     """Reserve what ``intent`` wants and write it ahead; nothing is sent.
 
-    Joins the caller's transaction. A client key that was seen before returns its own
+    Joins the caller's transaction, and refreshes ``payment``. ``is_sent_now``: the
+    caller sends it as soon as it is committed; it ``is_ours`` then, in flight, and so
+    are the notices, for `NOTICE_LEASE`. A client key that was seen before returns its own
     operation. So does the same wish while it is still open, but for refunds: two equal
     refunds may both be meant.
 
     `InvalidAmount`, `InvalidTransition` or `InvalidOperation`, with ``field``.
     """
+    notices: list[Notice] = []
     with transaction.atomic():
-        locked = _lock(payment.pk)
+        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        locked = payment
         if intent.client_key is not None:
             seen = Operation.objects.filter(client_key=intent.client_key).first()
             if seen is not None:
-                return _same_wish(seen, intent.wish)
+                return _same_wish(seen, intent.wish), []
         # A locking read and a write, so that no isolation level decides by old rows.
         spoken_for = sum(
             refund.amount_minor
@@ -473,7 +548,7 @@ def request_operation(payment: Payment, intent: Intent) -> Operation:
         )
         amount_minor = _amount_minor(locked, intent, left, open_one or None)
         if open_one:
-            return open_one
+            return open_one, []
         limit = intent.approval_above_minor
         # With what went back before, or many small ones would pass for none.
         returned = locked.captured_minor - left
@@ -495,9 +570,11 @@ def request_operation(payment: Payment, intent: Intent) -> Operation:
                 requested_by=operation.actor,
                 account=_refund_extras(intent),
             )
-            _tell_refund(operation.refund)
+            _tell_refund(operation.refund, notices if is_sent_now else None)
+        if is_sent_now and not operation.needs_approval:
+            _lease(operation)
         operation.save(force_insert=True)
-    return operation
+    return operation, notices
 
 
 def _same_wish(seen: Operation, wish: str) -> Operation:
@@ -679,6 +756,8 @@ def expire_lease(operation: Operation) -> bool:
         )
         if is_lost and refund is not None:
             _move_refund(refund, RefundStatus.UNKNOWN)
+        if is_lost and operation.kind == OperationKind.CHECKOUT:
+            _ask_soon(operation)
     return bool(is_lost)
 
 
@@ -694,13 +773,15 @@ def open_operations(payment: Payment) -> list[Operation]:
 def due_operations() -> QuerySet[Operation]:
     """Return the calls that are open and that nobody works on right now.
 
-    Of all kinds but checkouts. What waits for a second person is not due.
+    What waits for a second person is not due; of the checkouts, those are whose worker
+    was lost.
     """
     return Operation.objects.filter(
+        ~Q(kind=OperationKind.CHECKOUT) | Q(state=OperationState.IN_FLIGHT),
         Q(needs_approval=False) | ~Q(approved_by=""),
         state__in=_OPEN_STATES,
         retry_at__lte=DatabaseNow(),
-    ).exclude(kind=OperationKind.CHECKOUT)
+    )
 
 
 def postponed_operation() -> dict[str, Any]:
@@ -717,12 +798,14 @@ def _payment_id(operation: Operation) -> int:
 @_retried
 def conclude_payment_operation(
     operation: Operation, snapshot: PaymentSnapshot, *, account: Account
-) -> Verdict:
+) -> tuple[Verdict, list[Notice]]:
     """Write the answer to a capture, void, confirmation or settlement as facts.
 
     A refused capture or void leaves the authorization as it was; a refused
-    confirmation ends the payment, as a decline does.
+    confirmation ends the payment, as a decline does. The notices are the caller's to
+    deliver, for `NOTICE_LEASE`.
     """
+    notices: list[Notice] = []
     kind = OperationKind(operation.kind)
     is_refused = snapshot.status in states.UNSUCCESSFUL_STATUSES
     if kind == OperationKind.VOID:
@@ -733,13 +816,14 @@ def conclude_payment_operation(
         if is_refused and kind != OperationKind.CONFIRM:
             said = (decline.message or decline.provider_code) if decline else ""
             _conclude(operation, OperationState.REFUSED, said)
-            return Verdict.IGNORED
+            return Verdict.IGNORED, notices
         verdict = _apply(
             payment,
             _as_done(operation, snapshot),
             account=account,
             source=Source.OPERATION,
             done=kind,
+            notices=notices,
         )
         is_open = snapshot.status == PaymentStatus.PENDING or (
             kind in _DONE and snapshot.status not in _DONE[kind]
@@ -752,7 +836,7 @@ def conclude_payment_operation(
                 operation,
                 OperationState.SUCCEEDED if is_done else OperationState.REFUSED,
             )
-    return verdict
+    return verdict, notices
 
 
 _DONE: Mapping[OperationKind, frozenset[PaymentStatus]] = {
@@ -791,17 +875,21 @@ def conclude_refund(
     *,
     source: Source,
     operation: Operation | None = None,
-) -> Refund:
+) -> list[Notice]:
     """Write what the provider says about one of our refunds, and its fact.
 
     ``operation`` is the call that was answered, if this is its answer. Success is
     final; proof of it beats an earlier failure. Another amount than ours is held.
+    Refreshes ``refund`` and its payment. The notices are the caller's to deliver, for
+    `NOTICE_LEASE`.
     """
+    payment = refund.payment
+    notices: list[Notice] = []
     with transaction.atomic(durable=True):
-        payment = _lock(refund.payment_id)
-        refund = Refund.objects.get(pk=refund.pk)
-        _conclude_refund(payment, refund, snapshot, source, operation)
-    return refund
+        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        refund.refresh_from_db()
+        _conclude_refund(payment, refund, snapshot, source, operation, notices)
+    return notices
 
 
 def _conclude_refund(
@@ -810,6 +898,7 @@ def _conclude_refund(
     snapshot: RefundSnapshot,
     source: Source,
     operation: Operation | None = None,
+    notices: list[Notice] | None = None,
 ) -> None:
     refund.payment = payment
     status = snapshot.status
@@ -829,22 +918,23 @@ def _conclude_refund(
     if _COMPARABLE.fullmatch(reference) and not refund.provider_reference:
         refund.provider_reference = reference
     state = _OPERATION_AFTER[status]
-    if operation is not None:
-        _conclude(operation, state, _said(snapshot))
     if state != OperationState.UNKNOWN:
         # Also what was not sent, as far as we knew: it must not be sent again.
         refund.operations.filter(state__in=_OPEN_STATES).update(
-            state=state, updated_at=DatabaseNow()
+            state=state,
+            lease_until=None,
+            error=storable(_said(snapshot), 255),
+            updated_at=DatabaseNow(),
         )
+    elif operation is not None:
+        _conclude(operation, state, _said(snapshot))
     if status == RefundStatus.REQUESTED:
         status = RefundStatus.UNKNOWN
     if refund.status == RefundStatus.FAILED and not _reopens(refund, status):
         status = RefundStatus.FAILED
     if status == RefundStatus.SUCCEEDED:
-        refund.save(update_fields=["provider_reference"])
-        _add_refund_fact(payment, refund, source, snapshot.occurred_at)
-        refund.refresh_from_db()
-    _move_refund(refund, status, error=_said(snapshot) or refund.error)
+        _add_refund_fact(payment, refund, source, snapshot.occurred_at, notices)
+    _move_refund(refund, status, _said(snapshot) or refund.error, notices)
 
 
 def _reopens(refund: Refund, status: RefundStatus) -> bool:
@@ -870,9 +960,16 @@ def _is_new(fact: Transaction, known: Iterable[Transaction]) -> bool:
 
 
 def _add_refund_fact(
-    payment: Payment, refund: Refund, source: Source, occurred_at: datetime | None
+    payment: Payment,
+    refund: Refund,
+    source: Source,
+    occurred_at: datetime | None,
+    notices: list[Notice] | None,
 ) -> None:
-    """Add the fact that ``refund`` happened, under our own reference of it."""
+    """Add the fact that ``refund`` happened, under our own reference of it.
+
+    The caller moves ``refund``.
+    """
     known = list(payment.transactions.all())
     fact = Transaction(
         payment=payment,
@@ -884,10 +981,15 @@ def _add_refund_fact(
         occurred_at=occurred_at,
     )
     if _is_new(fact, known):
-        _add_facts(payment, known, [fact])
+        _add_facts(payment, known, [fact], moved=refund, notices=notices)
 
 
-def _move_refund(refund: Refund, status: RefundStatus, error: str = "") -> None:
+def _move_refund(
+    refund: Refund,
+    status: RefundStatus,
+    error: str = "",
+    notices: list[Notice] | None = None,
+) -> None:
     """Write a refund's new status and tell the shop; a success stays a success."""
     before = RefundStatus(refund.status)
     if before == RefundStatus.SUCCEEDED:
@@ -911,16 +1013,14 @@ def _move_refund(refund: Refund, status: RefundStatus, error: str = "") -> None:
         ]
     )
     if status != before:
-        _tell_refund(refund)
+        _tell_refund(refund, notices)
 
 
-def _tell_refund(refund: Refund) -> None:
-    Notice.objects.create(
-        refund=refund,
-        payment_id=refund.payment_id,
-        signals=["refund_status_changed"],
-        due_at=DatabaseNow(),
+def _tell_refund(refund: Refund, notices: list[Notice] | None = None) -> None:
+    notice = Notice(
+        refund=refund, payment=refund.payment, signals=["refund_status_changed"]
     )
+    _write_notice(notice, notices)
 
 
 def due_refunds() -> QuerySet[Refund]:
@@ -1087,34 +1187,20 @@ def find_delivery(provider: str, digest: str) -> WebhookDelivery | None:
 
 
 @_retried
-def store_delivery(
-    *,
-    provider: str,
-    digest: str,
-    source: Source,
-    headers: Mapping[str, str],
-    body: str,
-    payload: Mapping[str, Any],
-) -> WebhookDelivery:
-    """Return the inbox row of an authentic message; a duplicate returns the first.
+def store_delivery(delivery: WebhookDelivery) -> WebhookDelivery:
+    """Insert the inbox row of an authentic message; a duplicate returns the first.
 
     The unique constraint decides, not a look before the insert.
     """
-    delivery = WebhookDelivery(
-        provider=provider,
-        digest=digest,
-        source=source,
-        headers=dict(headers),
-        body=body,
-        payload=payload,
-        # Whoever stored it applies it; it is for others if that did not come about.
-        retry_at=timezone.now() + WORK_LEASE,
-    )
+    # Whoever stored it applies it; it is for others if that did not come about.
+    delivery.retry_at = timezone.now() + WORK_LEASE
     try:
         with transaction.atomic(durable=True):
             delivery.save(force_insert=True)
     except IntegrityError:
-        return WebhookDelivery.objects.get(provider=provider, digest=digest)
+        return WebhookDelivery.objects.get(
+            provider=delivery.provider, digest=delivery.digest
+        )
     return delivery
 
 
@@ -1247,6 +1333,65 @@ def apply_snapshot(
         )
 
 
+def has_news(payment: Payment, snapshot: PaymentSnapshot, *, account: Account) -> bool:
+    """Say whether applying ``snapshot`` to ``payment``, as it was read, may write.
+
+    Not where it stands for no fact, describes nothing and fits the record: so it is
+    with most payments that are asked about, and those need not be locked.
+    """
+    return bool(
+        _CLAIMS[snapshot.status]
+        or snapshot.needs_review
+        or snapshot.details
+        or _mismatch(payment, snapshot, account)
+    )
+
+
+@_retried
+def apply_at_once(
+    delivery: WebhookDelivery,
+    named: Q,
+    snapshot: PaymentSnapshot,
+    *,
+    account: Account,
+) -> tuple[WebhookDelivery, list[Notice]] | None:
+    """Store ``delivery`` and apply its ``snapshot`` in one transaction.
+
+    Returns it as it was stored, and the notices, which are the caller's to deliver for
+    `NOTICE_LEASE`. None where that is no matter of one transaction: the message
+    was received before, ``named`` fits no payment of ours, or a plan must follow.
+    Whatever is raised, nothing was stored: then it is stored first, and applied after.
+    """
+    with transaction.atomic(durable=True):
+        # Locks nothing for a duplicate. Two at once: the constraint decides.
+        rows = Payment.objects.select_for_update().annotate(
+            has_calls=conditions.has_calls()
+        )
+        is_first = conditions.is_first(delivery)
+        payment = next(iter(rows.filter(named, is_first).order_by()[:1]), None)
+        if payment is None or payment.plan_id is not None:
+            return None
+        notices: list[Notice] = []
+        # A copy: what is rolled back must not look like applied.
+        delivery = copy(delivery)
+        delivery.payment = payment
+        delivery.verdict = _apply(
+            payment,
+            snapshot,
+            account=account,
+            source=Source(delivery.source),
+            # Of before the lock: a call made since is not what the message is about.
+            has_calls=payment.has_calls,
+            notices=notices,
+        )
+        delivery.attempts = 1
+        if delivery.verdict in _SETTLED:
+            delivery.applied_at = timezone.now()
+            delivery.payload = None
+        delivery.save(force_insert=True)
+    return delivery, notices
+
+
 def _apply(
     payment: Payment,
     snapshot: PaymentSnapshot,
@@ -1255,8 +1400,13 @@ def _apply(
     source: Source,
     suspicion: ReviewReason | None = None,
     done: OperationKind | None = None,
+    has_calls: bool = True,
+    notices: list[Notice] | None = None,
 ) -> Verdict:
-    """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers."""
+    """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers.
+
+    ``has_calls``: there may be calls that it proves. ``notices`` takes those that the caller delivers.
+    """
     known = list(payment.transactions.all())
     mismatch = _mismatch(payment, snapshot, account) or suspicion
     wanted = (
@@ -1273,7 +1423,7 @@ def _apply(
     if not mismatch:
         _take_over(payment, snapshot)
     if new:
-        _add_facts(payment, known, new)
+        _add_facts(payment, known, new, has_calls=has_calls, notices=notices)
     elif not mismatch and snapshot.details:
         payment.save(update_fields=_DESCRIPTION_FIELDS)
     if mismatch:
@@ -1285,6 +1435,12 @@ def _apply(
         )
         return Verdict.HELD
     return Verdict.APPLIED if new else Verdict.IGNORED
+
+
+_IS_PROVABLE = Q(state=OperationState.UNKNOWN) | (
+    # In flight, too: if its answer is lost, no new fact will come to prove it again.
+    Q(state=OperationState.IN_FLIGHT) & ~Q(kind=OperationKind.CHECKOUT)
+)
 
 
 def _mismatch(
@@ -1657,9 +1813,19 @@ def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
 
 
 def _add_facts(
-    payment: Payment, known: Iterable[Transaction], new: list[Transaction]
+    payment: Payment,
+    known: Iterable[Transaction],
+    new: list[Transaction],
+    *,
+    has_calls: bool = True,
+    moved: Refund | None = None,
+    notices: list[Notice] | None = None,
 ) -> None:
-    """Insert the facts, fold, and write what the shop must hear, in this order."""
+    """Insert the facts, fold, and write what the shop must hear, in this order.
+
+    ``has_calls``: some may be proven by it. ``moved`` is a refund that the caller lets
+    follow. ``notices`` takes those that the caller delivers.
+    """
     before = (payment.status, payment.review_reason)
     new = [*new, *_hold_if_paid_twice(payment, known, new)]
     payment.provider_reference = payment.provider_reference or _first_reference(
@@ -1715,20 +1881,17 @@ def _add_facts(
             "next_action",
         ]
     )
-    proven = {OperationKind.CHECKOUT}.union(
-        *(_PROOF.get(fact.kind, ()) for fact in new)
-    )
-    # In flight, too: if its answer is lost, no new fact will come to prove it again.
-    is_provable = Q(state=OperationState.UNKNOWN) | (
-        Q(state=OperationState.IN_FLIGHT) & ~Q(kind=OperationKind.CHECKOUT)
-    )
-    payment.operations.filter(is_provable, kind__in=proven).update(
-        state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
-    )
-    _finish_refunds(payment, new)
+    proven = set().union(*(_PROOF.get(fact.kind, _START) for fact in new))
+    if has_calls and proven:
+        payment.operations.filter(_IS_PROVABLE, kind__in=proven).update(
+            state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
+        )
+    _finish_refunds(payment, new, moved, notices)
     if payment.token_id is not None:
         _finish_charge(payment, new)
-    _write_notices(payment, new, before, is_first_settled=is_first_settled)
+    _write_notices(
+        payment, new, before, is_first_settled=is_first_settled, notices=notices
+    )
 
 
 _TAKING_KINDS = frozenset({TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE})
@@ -1813,18 +1976,27 @@ def _fold(payment: Payment, facts: Iterable[Transaction]) -> states.State:
     )
 
 
+_START = (OperationKind.CHECKOUT,)
+
 _PROOF: Mapping[str, tuple[OperationKind, ...]] = {
-    TransactionKind.AUTHORIZATION: (OperationKind.CONFIRM, OperationKind.CHARGE),
+    TransactionKind.AUTHORIZATION: (
+        *_START,
+        OperationKind.CONFIRM,
+        OperationKind.CHARGE,
+    ),
     TransactionKind.CAPTURE: (
+        *_START,
         OperationKind.CONFIRM,
         OperationKind.CAPTURE,
         OperationKind.CHARGE,
     ),
     TransactionKind.VOID: (OperationKind.VOID,),
-    TransactionKind.CANCELLATION: (OperationKind.VOID,),
+    TransactionKind.CANCELLATION: (*_START, OperationKind.VOID),
     TransactionKind.SETTLEMENT: (OperationKind.SETTLE,),
+    # Its own call is concluded with it.
+    TransactionKind.REFUND: (),
 }
-"""Which calls a new fact proves to have happened."""
+"""Which calls a new fact proves to have happened; any other kind, the start."""
 
 
 def _first_reference(
@@ -1840,10 +2012,20 @@ def _first_reference(
     )
 
 
-def _finish_refunds(payment: Payment, new: Iterable[Transaction]) -> None:
-    """Let the refunds follow their facts; one that nobody asked for gets a row."""
+def _finish_refunds(
+    payment: Payment,
+    new: Iterable[Transaction],
+    moved: Refund | None,
+    notices: list[Notice] | None,
+) -> None:
+    """Let the refunds follow their facts; one that nobody asked for gets a row.
+
+    But for ``moved``, which the caller moves.
+    """
     for fact in new:
         if fact.kind != TransactionKind.REFUND:
+            continue
+        if moved is not None and fact.provider_reference == moved.merchant_reference:
             continue
         refund = payment.refunds.filter(
             merchant_reference=fact.provider_reference
@@ -1856,9 +2038,9 @@ def _finish_refunds(payment: Payment, new: Iterable[Transaction]) -> None:
                 provider_reference=fact.provider_reference,
                 is_external=True,
             )
-            _tell_refund(refund)
+            _tell_refund(refund, notices)
             continue
-        _move_refund(refund, RefundStatus.SUCCEEDED)
+        _move_refund(refund, RefundStatus.SUCCEEDED, notices=notices)
         refund.operations.filter(state__in=_OPEN_STATES).update(
             state=OperationState.SUCCEEDED, updated_at=DatabaseNow()
         )
@@ -1870,6 +2052,7 @@ def _write_notices(
     before: tuple[str, str],
     *,
     is_first_settled: bool,
+    notices: list[Notice] | None = None,
 ) -> None:
     """Write one notice per fact; news about the payment go with the last one."""
     status_before, review_before = before
@@ -1885,14 +2068,21 @@ def _write_notices(
         signals = ["payment_refunded"] if fact.kind == TransactionKind.REFUND else []
         if fact is new[-1]:
             signals += [name for name, is_news in news.items() if is_news]
-        Notice.objects.create(
-            transaction=fact,
-            payment=payment,
-            signals=signals,
-            state=NoticeState.WAITING if signals else NoticeState.DELIVERED,
-            # The clock that `claim_notices` reads, or it may not be due at once.
-            due_at=DatabaseNow(),
-        )
+        notice = Notice(transaction=fact, payment=payment, signals=signals)
+        _write_notice(notice, notices)
+
+
+def _write_notice(notice: Notice, ours: list[Notice] | None) -> None:
+    """Insert ``notice``, due at once, or leased to whoever takes it with ``ours``."""
+    # The clock that `claim_notices` reads, or it may not be due at once.
+    notice.due_at = DatabaseNow()
+    if not notice.signals:
+        notice.state = NoticeState.DELIVERED
+    elif ours is not None:
+        notice.due_at = DatabaseNow() + NOTICE_LEASE
+        notice.attempts = 1
+        ours.append(notice)
+    notice.save(force_insert=True)
 
 
 # Asking again ----------------------------------------------------------------------
@@ -1996,7 +2186,8 @@ def claim_notices(limit: int) -> list[Notice]:
     due = due_notices()
     keys = claims.take(
         due,
-        due.order_by("id"),
+        # By their turn, which the index knows: the oldest rows are long delivered.
+        due.order_by("due_at", "id"),
         limit,
         {"due_at": DatabaseNow() + NOTICE_LEASE, "attempts": F("attempts") + 1},
     )
@@ -2007,19 +2198,19 @@ _NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
 
 
 @_retried
-def conclude_notice(notice: Notice, error: str = "") -> None:
-    """Mark ``notice`` as delivered, or due again later if a receiver raised."""
-    if error:
-        delay = NOTICE_DELAYS[min(notice.attempts, len(NOTICE_DELAYS)) - 1]
-        values: dict[str, Any] = {
-            "error": storable(error, 255),
-            "due_at": DatabaseNow() + delay,
-        }
-    else:
-        values = {
-            "error": "",
-            "state": NoticeState.DELIVERED,
-            "delivered_at": DatabaseNow(),
-        }
+def conclude_notices(notices: Sequence[Notice]) -> None:
+    """Mark ``notices`` as delivered."""
     with transaction.atomic(durable=True):
-        Notice.objects.filter(pk=notice.pk).update(**values)
+        Notice.objects.filter(pk__in=[notice.pk for notice in notices]).update(
+            error="", state=NoticeState.DELIVERED, delivered_at=DatabaseNow()
+        )
+
+
+@_retried
+def postpone_notice(notice: Notice, error: str) -> None:
+    """Let ``notice`` be due again later, because a receiver raised."""
+    delay = NOTICE_DELAYS[min(notice.attempts, len(NOTICE_DELAYS)) - 1]
+    with transaction.atomic(durable=True):
+        Notice.objects.filter(pk=notice.pk).update(
+            error=storable(error, 255), due_at=DatabaseNow() + delay
+        )

@@ -32,7 +32,7 @@ class Operation(models.Model):
     open and NULL afterwards: "at most one open X" on every database.
     """
 
-    key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
+    key = models.CharField(max_length=32, default=new_key, editable=False)
     kind = models.CharField(_("kind"), max_length=16, choices=OperationKind.choices)
     payment = models.ForeignKey(
         Payment,
@@ -54,6 +54,7 @@ class Operation(models.Model):
         verbose_name=_("saved method"),
         null=True,
         related_name="operations",
+        db_index=False,  # Nobody asks for them.
     )
     plan = models.ForeignKey(
         RecurringPlan,
@@ -72,8 +73,8 @@ class Operation(models.Model):
         default=OperationState.REQUESTED,
     )
     # NULL, because NULLs are no duplicates of each other on any database.
-    open_slot = models.CharField(_("open slot"), max_length=64, null=True, unique=True)  # noqa: DJ001
-    client_key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
+    open_slot = models.CharField(_("open slot"), max_length=64, null=True)  # noqa: DJ001
+    client_key = models.CharField(max_length=64, null=True)  # noqa: DJ001
     client_fingerprint = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(_("leased until"), null=True)
     lease_token = models.CharField(max_length=32, blank=True)
@@ -88,12 +89,26 @@ class Operation(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
+    is_ours = False
+    """Set for whoever wrote it in order to send it at once."""
+    is_again = False
+    """Set for whoever took it: it was sent before, and may have been carried out."""
+
     class Meta:
         verbose_name = _("operation")
         verbose_name_plural = _("operations")
         ordering: ClassVar[list[str]] = ["id"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["state", "retry_at"], name="multipay_operation_open"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["key"], name="multipay_operation_key"),
+            models.UniqueConstraint(
+                fields=["open_slot"], name="multipay_operation_slot"
+            ),
+            models.UniqueConstraint(
+                fields=["client_key"], name="multipay_operation_client_key"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -144,6 +159,9 @@ class WebhookDelivery(models.Model):
                 fields=["verdict", "retry_at"], name="multipay_delivery_verdict"
             ),
             models.Index(fields=["rematch_at"], name="multipay_delivery_rematch"),
+            models.Index(
+                fields=["-received_at", "-id"], name="multipay_delivery_received"
+            ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -172,12 +190,14 @@ class Notice(models.Model):
         null=True,
         related_name="notice",
     )
+    # Without indexes: a notice is found by its turn, or by its payment.
     refund = models.ForeignKey(
         Refund,
         on_delete=models.PROTECT,
         verbose_name=_("refund"),
         null=True,
         related_name="notices",
+        db_index=False,
     )
     payment = models.ForeignKey(
         Payment,
@@ -192,6 +212,7 @@ class Notice(models.Model):
         verbose_name=_("saved method"),
         null=True,
         related_name="notices",
+        db_index=False,
     )
     plan = models.ForeignKey(
         RecurringPlan,
@@ -199,6 +220,7 @@ class Notice(models.Model):
         verbose_name=_("recurring plan"),
         null=True,
         related_name="notices",
+        db_index=False,
     )
     signals = models.JSONField(_("signals"), default=list)
     """Names in ``django_multipay.signals``, in the order they are sent."""

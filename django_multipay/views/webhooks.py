@@ -7,6 +7,7 @@ They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never a
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
@@ -20,11 +21,18 @@ from django.views.decorators.http import require_http_methods
 
 from django_multipay.enums import Purpose, Source
 from django_multipay.flows.links import read_link
-from django_multipay.flows.webhooks import carries_message, receive_webhook
+from django_multipay.flows.webhooks import (
+    Reception,
+    carries_message,
+    receive_webhook,
+    take_webhook,
+)
 from django_multipay.messages import IncomingRequest
 from django_multipay.models import Payment
 from django_multipay.registry import registry
 from django_multipay.views.outages import told_to_retry
+
+logger = logging.getLogger("django_multipay.webhooks")
 
 MAX_BODY = 256 * 1024
 
@@ -88,16 +96,36 @@ def _payment_of(signed: str, purpose: Purpose) -> Payment:
     return payment
 
 
+class Acknowledgement(HttpResponse):
+    """Our answer to a message; the shop hears of it once it is sent.
+
+    So that receivers that take their time do not make the provider send it again.
+    """
+
+    def __init__(self, reception: Reception) -> None:
+        answer = reception.answer
+        super().__init__(
+            answer.body, status=answer.status, content_type=answer.content_type
+        )
+        self._tell = reception.tell
+
+    def close(self) -> None:
+        """Tell the shop; the server calls this when the answer is out."""
+        try:
+            self._tell()
+        except Exception:
+            # It is in the outbox, for `reconcile`.
+            logger.exception("the shop was not told")
+        super().close()
+
+
 def _answer(
     request: HttpRequest, alias: str, payment: Payment | None = None, door: str = ""
 ) -> HttpResponse:
     incoming = _incoming(request)
     if isinstance(incoming, HttpResponse):
         return incoming
-    answer = receive_webhook(alias, incoming, payment=payment, door=door)
-    return HttpResponse(
-        answer.body, status=answer.status, content_type=answer.content_type
-    )
+    return Acknowledgement(take_webhook(alias, incoming, payment=payment, door=door))
 
 
 @_door

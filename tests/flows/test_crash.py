@@ -117,8 +117,8 @@ def assert_sound() -> None:
 
 CHECKOUT = points(
     (ledger, "open_payment"),
-    (ledger, "request_checkout"),
-    (ledger, "claim_operation"),
+    (ledger, "begin_checkout"),
+    (Operation, "save"),
     (checkout, "_payment_request"),
     (EximbayProvider, "start_payment"),
     (EximbayProvider, "_ask"),
@@ -212,7 +212,7 @@ MESSAGE = points(
     (webhooks, "deliver_notices"),
     (ledger, "claim_notices"),
     (notices, "_send"),
-    (ledger, "conclude_notice"),
+    (ledger, "conclude_notices"),
 )
 
 
@@ -268,7 +268,7 @@ def test_a_message_that_died_anywhere_ends_in_one_payment_and_is_told(
     # At least once; if twice, then as the same notice, so that a shop can tell.
     assert len(told) == 1
     assert max(told.values()) <= 2
-    if point.name not in {"_send", "conclude_notice"}:
+    if point.name not in {"_send", "conclude_notices"}:
         assert max(told.values()) == 1
     assert Notice.objects.get().state == NoticeState.DELIVERED
 

@@ -14,7 +14,6 @@ from django.utils import timezone, translation
 from moneyed import Money
 
 from django_multipay.enums import (
-    OperationKind,
     OperationState,
     PaymentStatus,
     TokenStatus,
@@ -224,9 +223,7 @@ def test_a_payment_remembers_the_order_and_sends_nothing(scripted):
     assert stored.checkout_data["provider_data"] == {"shop": "Seoul"}
     assert (stored.customer_id, stored.locale, stored.method) == ("42", "ko", "P000")
     assert stored.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
-    operation = stored.operations.get()
-    assert operation.kind == OperationKind.CHECKOUT
-    assert operation.state == OperationState.REQUESTED
+    assert not stored.operations.exists()
     assert scripted.calls == []
 
 
@@ -297,10 +294,9 @@ def test_a_payment_goes_with_the_callers_transaction():
         new_payment()
         transaction.set_rollback(True)
     assert not Payment.objects.exists()
-    assert not Operation.objects.exists()
     with transaction.atomic():
         new_payment()
-    assert Payment.objects.count() == Operation.objects.count() == 1
+    assert Payment.objects.count() == 1
 
 
 # Starting ----------------------------------------------------------------------------
@@ -604,16 +600,15 @@ SAVEPOINTS = 2
 """A test's own transaction turns each of ours into a savepoint and its release."""
 
 
-def test_creating_costs_two_inserts(django_assert_num_queries):
-    with django_assert_num_queries(2 + SAVEPOINTS):
+def test_creating_costs_one_insert(django_assert_num_queries):
+    with django_assert_num_queries(1):
         new_payment()
 
 
-def test_starting_costs_nine_statements(django_assert_num_queries):
+def test_starting_costs_four_statements_in_two_transactions(django_assert_num_queries):
     payment = new_payment()
-    # Read; lock, find the operation; claim, plan an inquiry; lock, conclude, store;
-    # read.
-    with django_assert_num_queries(9 + 3 * SAVEPOINTS):
+    # Lock, write ahead; store the page, conclude.
+    with django_assert_num_queries(4 + 2 * SAVEPOINTS):
         start_payment(payment)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from moneyed import Money
 from pytest_django import Settings
 
@@ -194,10 +196,11 @@ def book_settings(
 # Dying ----------------------------------------------------------------------------------
 
 
-def work(flow: str, payment: int, amount: list[str]) -> None:
+def work(flow: str, payment: int, amount: list[str], is_later: bool) -> None:
     """What a worker does that will be killed."""
     asked = [Money(text, "USD") for text in amount]
-    getattr(flows, flow)(Payment.objects.get(pk=payment), *asked)
+    with transaction.atomic() if is_later else nullcontext():
+        getattr(flows, flow)(Payment.objects.get(pk=payment), *asked)
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +226,8 @@ class Point:
 
     name: str
     place: Place
+    is_later: bool = False
+    """It was asked for in the shop's own transaction, and is sent after its commit."""
     is_sent: bool = True
     is_done: bool = False
     is_concluded: bool = False
@@ -236,8 +241,14 @@ def points(kind: OperationKind) -> list[Point]:
     """Every step of a call that moves money, with a death before the next one."""
     conclude = "conclude_refund" if kind == "refund" else "conclude_payment_operation"
     return [
-        Point("the intent", (LEDGER, "", "request_operation", True), is_sent=False),
-        Point("the claim", (LEDGER, "", "claim_operation", True)),
+        Point("the intent", (LEDGER, "", "request_operation", True)),
+        Point(
+            "the shop's commit",
+            (LEDGER, "", "claim_operation", False),
+            is_later=True,
+            is_sent=False,
+        ),
+        Point("the claim", (LEDGER, "", "claim_operation", True), is_later=True),
         Point("the request", (BOOKS, "BookProvider", "write", False)),
         Point(
             "the provider's work", (BOOKS, "BookProvider", "note", True), is_done=True
@@ -345,6 +356,7 @@ def kill(mortals: Mortals, kind: OperationKind, point: Point, payment: Payment) 
         flow=FLOWS[kind].__name__,
         payment=payment.pk,
         amount=[str(amount.amount) for amount in ASKED[kind]],
+        is_later=point.is_later,
     )
 
 

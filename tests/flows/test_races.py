@@ -156,14 +156,10 @@ def test_a_hundred_deliveries_by_eight_threads_pay_once_and_tell_once(
 
 def test_eight_threads_that_insert_one_message_make_one_row() -> None:
     def insert() -> int:
-        return ledger.store_delivery(
-            provider="eximbay",
-            digest="a" * 64,
-            source=Source.WEBHOOK,
-            headers={},
-            body="",
-            payload={},
-        ).pk
+        delivery = WebhookDelivery(
+            provider="eximbay", digest="a" * 64, source=Source.WEBHOOK, payload={}
+        )
+        return ledger.store_delivery(delivery).pk
 
     for _ in range(5):
         assert len(set(at_once([insert] * 8))) == 1

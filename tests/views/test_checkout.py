@@ -275,8 +275,11 @@ def test_a_provider_that_is_away_can_be_tried_again(
 
 def test_a_payment_that_is_being_opened_is_waited_for(client: Client, pay: Pay):
     payment = pay()
-    payment.operations.update(
-        state="in_flight", lease_until=timezone.now() + timedelta(days=2)
+    payment.operations.create(
+        kind="checkout",
+        open_slot=f"checkout:{payment.pk}",
+        state="in_flight",
+        lease_until=timezone.now() + timedelta(days=2),
     )
 
     response = client.post(payment.get_checkout_url())
