@@ -90,6 +90,7 @@ class Control:
             Route("/callbacks/{id}/resend", self.resend, methods=["POST"]),
             Route("/clock", self.clock, methods=["GET", "POST"]),
             Route("/settings", self.settings, methods=["GET", "POST"]),
+            Route("/accounts", self.list_accounts),
             Route("/faults", self.faults, methods=["GET", "POST", "DELETE"]),
             *(
                 Mount(f"/{slug}", routes=provider.control_routes())
@@ -173,6 +174,22 @@ class Control:
                     raise HTTPException(400, "; ".join(problems))
         return JSONResponse(
             {slug: provider.settings for slug, provider in self._providers.items()}
+        )
+
+    async def list_accounts(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                slug: {
+                    "options": {
+                        **provider.shop_options,
+                        "base_url": wire.origin(request)
+                        + str(provider.shop_options["base_url"]),
+                    },
+                    "saving": provider.saving,
+                }
+                for slug, provider in self._providers.items()
+                if provider.shop_options
+            }
         )
 
     async def faults(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ pytest run beside which the package is installed: nothing heavy at import time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,11 @@ import pytest
 
 if TYPE_CHECKING:
     import httpx
+    from django.test import Client
+    from pytest_django import Settings
+
+    from django_multipay.testing.buyer import DeliverWebhook, Pay
+    from django_multipay.testing.clock import Clock
 
 READY = "Sandbox ready on "
 START_SECONDS = 30
@@ -45,20 +51,27 @@ class Sandbox:
         self.post("/_control/reset")
 
 
-@pytest.fixture(scope="session")
-def multipay_sandbox() -> Iterator[Sandbox]:
-    """The sandbox of this test session, emptied before each test that uses it."""
+@contextlib.contextmanager
+def running_sandbox(*providers: str) -> Iterator[Sandbox]:
+    """Run a sandbox for the ``with`` block.
+
+    ``providers`` are dotted paths of modules whose providers it plays beside ours.
+    """
     import httpx  # of the extra "sandbox", which the sandbox itself needs as well
 
+    command = [sys.executable, "-m", "django_multipay.sandbox", "--port", "0"]
+    command += [f"--provider={module}" for module in providers]
+    # It finds what the tests find.
+    python_path = os.pathsep.join(sys.path)
     with tempfile.TemporaryDirectory(prefix="multipay-sandbox-") as folder:
         output = Path(folder, "output.txt")
         with output.open("wb") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "django_multipay.sandbox", "--port", "0"],
+            process = subprocess.Popen(  # noqa: S603
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path},
             )
         try:
             url = _wait_until_ready(process, output)
@@ -74,10 +87,67 @@ def multipay_sandbox() -> Iterator[Sandbox]:
                 process.wait()
 
 
+@pytest.fixture(scope="session")
+def multipay_sandbox() -> Iterator[Sandbox]:
+    """The sandbox of this test session, emptied before each test that uses it."""
+    with running_sandbox() as sandbox:
+        yield sandbox
+
+
 @pytest.fixture(autouse=True)
 def _multipay_sandbox_reset(request: pytest.FixtureRequest) -> None:
     if "multipay_sandbox" in request.fixturenames:
         request.getfixturevalue("multipay_sandbox").reset()
+
+
+@pytest.fixture
+def multipay_settings(
+    request: pytest.FixtureRequest, settings: Settings, multipay_sandbox: Sandbox
+) -> Settings:
+    """Settings whose accounts are the sandbox's; its messages wait for the test.
+
+    Fixtures below imply it. Where the test uses ``live_server``, providers send the
+    buyer there, otherwise to https://testserver.
+    """
+    from django_multipay.testing.accounts import at_sandbox, hold_messages
+
+    site_url = "https://testserver"
+    if "live_server" in request.fixturenames:
+        site_url = request.getfixturevalue("live_server").url
+    hold_messages(multipay_sandbox, site_url)
+    settings.MULTIPAY = at_sandbox(settings.MULTIPAY, multipay_sandbox, site_url)
+    return settings
+
+
+@pytest.fixture
+def deliver_webhook(
+    multipay_settings: Settings, multipay_sandbox: Sandbox
+) -> DeliverWebhook:
+    """``deliver_webhook(payment)`` brings a provider's messages to the shop."""
+    from django_multipay.testing.buyer import DeliverWebhook
+
+    return DeliverWebhook(multipay_sandbox)
+
+
+@pytest.fixture
+def pay(
+    client: Client, multipay_sandbox: Sandbox, deliver_webhook: DeliverWebhook
+) -> Pay:
+    """``pay(payment, "declined")`` does what a buyer does, at any provider."""
+    from django_multipay.testing.buyer import Pay
+
+    return Pay(multipay_sandbox, deliver_webhook, client)
+
+
+@pytest.fixture
+def multipay_clock(
+    multipay_settings: Settings, multipay_sandbox: Sandbox
+) -> Iterator[Clock]:
+    """``multipay_clock.advance(days=31)`` lets time pass for shop and providers."""
+    from django_multipay.testing.clock import ticking
+
+    with ticking(multipay_sandbox) as clock:
+        yield clock
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], output: Path) -> str:

@@ -28,7 +28,10 @@ def shelf(db: None) -> None:
 
 @pytest.fixture
 def place_order(shelf: None) -> Callable[..., Any]:
-    """Return a function that makes an order and its first payment."""
+    """Return a function that makes an order and its first payment.
+
+    It takes what `payment_for` takes.
+    """
     from django.contrib.sessions.backends.signed_cookies import SessionStore
     from django.test import RequestFactory
 
@@ -36,8 +39,9 @@ def place_order(shelf: None) -> Callable[..., Any]:
     from shop.checkout import payment_for, place_order
     from shop.models import Order, Product
 
-    def place() -> tuple[Any, Any]:
+    def place(currency: str = "USD", **wishes: Any) -> tuple[Any, Any]:
         cart = Cart(SessionStore())
+        cart.choose_currency(currency)
         cart.add(Product.objects.get(slug="paper-filters"), 1)
         order = place_order(
             Order(
@@ -45,6 +49,6 @@ def place_order(shelf: None) -> Callable[..., Any]:
             ),
             cart,
         )
-        return order, payment_for(order, RequestFactory().get("/"))
+        return order, payment_for(order, RequestFactory().get("/"), **wishes)
 
     return place

@@ -12,16 +12,14 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.signed_cookies import SessionStore
-from django.http import HttpRequest
 from django.test import Client, RequestFactory
-from django.utils import timezone
 from moneyed import Money
 from pytest_django import Settings
 
-from django_multipay.exceptions import ProviderUnavailable
-from django_multipay.messages import Redirect
 from django_multipay.models import Operation, Payment, Token
 from django_multipay.registry import registry
+from django_multipay.testing.buyer import DeliverWebhook, Outcome, Pay
+from django_multipay.testing.plugin import Sandbox
 from shop.cart import Cart
 from shop.checkout import payment_for, place_order
 from shop.customers import customer_id, customer_of
@@ -213,11 +211,13 @@ def test_another_way_can_be_taken_before_anything_was_opened(client: Client) -> 
     assert Payment.objects.count() == 2
 
 
-@pytest.mark.parametrize("status", ["created", "pending"])
-def test_what_was_opened_is_finished_there(client: Client, status: str) -> None:
+@pytest.mark.parametrize("outcome", ["pending", "canceled"])
+def test_what_was_opened_is_finished_there(
+    client: Client, pay: Pay, outcome: Outcome
+) -> None:
     add(client, "tasting-box")
     client.post("/checkout/", {**BUYER, "way": "payer"})
-    Payment.objects.update(status=status, started_at=timezone.now())
+    pay(Payment.objects.get(), outcome)
     order = Order.objects.get()
 
     assert 'name="way"' not in client.get(order.get_absolute_url()).text
@@ -227,25 +227,25 @@ def test_what_was_opened_is_finished_there(client: Client, status: str) -> None:
 
 
 def test_an_attempt_that_was_opened_in_an_old_window_is_finished(
-    client: Client,
+    client: Client, pay: Pay
 ) -> None:
     add(client, "tasting-box")
     client.post("/checkout/", {**BUYER, "way": "payer"})
     url = f"{Order.objects.get().get_absolute_url()}pay/"
     client.post(url, {"way": "wechat"})
-    opened = Payment.objects.get(provider="payer")
-    Payment.objects.filter(pk=opened.pk).update(status="pending")
+    opened = pay(Payment.objects.get(provider="payer"), "pending")
 
     answer = client.post(url, {"way": "wechat"})
 
     assert answer["Location"] == opened.get_checkout_url()
 
 
-def test_the_order_proposes_the_way_of_the_last_attempt(client: Client) -> None:
+def test_the_order_proposes_the_way_of_the_last_attempt(
+    client: Client, pay: Pay
+) -> None:
     add(client, "tasting-box")
     client.post("/checkout/", {**BUYER, "way": "alipay"})
-    Payment.objects.update(status="failed")
-    Order.objects.update(status="payment_failed")
+    pay(Payment.objects.get(), "declined")
 
     page = client.get(Order.objects.get().get_absolute_url()).text
 
@@ -263,14 +263,17 @@ def test_an_unfinished_payment_is_continued(client: Client, status: str) -> None
     assert answer["Location"] == Payment.objects.get().get_checkout_url()
 
 
-@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
+@pytest.mark.parametrize(
+    ("way", "outcome"),
+    [("eximbay", "declined"), ("eximbay", "canceled"), ("clink", "expired")],
+)
 def test_after_a_failure_a_new_payment_has_the_same_order(
-    client: Client, status: str
+    client: Client, pay: Pay, way: str, outcome: Outcome
 ) -> None:
     add(client, "tasting-box")
     client.post("/checkout/", BUYER)
     order = Order.objects.get()
-    Payment.objects.update(status=status)
+    pay(Payment.objects.get(), outcome, provider=way)
 
     answer = client.post(f"{order.get_absolute_url()}pay/")
 
@@ -351,44 +354,57 @@ def test_only_cards_can_be_saved(client: Client) -> None:
     assert not Payment.objects.get().save_token
 
 
-def test_a_saved_card_is_one_click_away(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client.get("/cards/")
-    token = save_card(client.session["customer_id"])
-    monkeypatch.setattr(
-        "shop.views.start_payment", lambda payment, request: Redirect(url="/confirm/")
-    )
+@pytest.fixture
+def card(client: Client, pay: Pay) -> Token:
+    """The card that the visitor paid with and let Clink save."""
     add(client, "tasting-box")
+    client.post("/checkout/", {**BUYER, "way": "clink", "save_card": "on"})
+    pay(Payment.objects.get())
+    return Token.objects.get()
+
+
+def test_a_saved_card_is_one_click_away(
+    client: Client, card: Token, deliver_webhook: DeliverWebhook
+) -> None:
+    add(client, "paper-filters")
     page = client.get("/checkout/").text
-    assert "VISA •••• 4242" in page
-    assert "Valid until 12/30." in page
+    assert f"{card.brand} •••• {card.last4}" in page
 
-    answer = client.post("/checkout/", {**BUYER, "way": f"saved-{token.uuid}"})
+    answer = client.post("/checkout/", {**BUYER, "way": f"saved-{card.uuid}"})
+    deliver_webhook()
 
-    payment = Payment.objects.get()
-    assert payment.token == token
-    assert payment.provider == "clink"
-    assert answer["Location"] == "/confirm/"
+    payment = Payment.objects.latest("pk")
+    assert payment.token == card
+    assert payment.status == Payment.Status.PAID
+    assert answer["Location"] == payment.get_checkout_url()
+    assert set(Order.objects.values_list("status", flat=True)) == {"paid"}
+
+
+def test_a_saved_card_says_until_when_it_is_valid(client: Client) -> None:
+    client.get("/cards/")
+    save_card(client.session["customer_id"])
+    add(client, "tasting-box")
+
+    assert "Valid until 12/30." in client.get("/checkout/").text
 
 
 def test_a_saved_card_that_fails_leaves_the_order_to_be_paid(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, card: Token, multipay_sandbox: Sandbox
 ) -> None:
-    def start(payment: Payment, request: HttpRequest) -> None:
-        raise ProviderUnavailable("no answer", "clink")
-
-    client.get("/cards/")
-    token = save_card(client.session["customer_id"])
-    monkeypatch.setattr("shop.views.start_payment", start)
-    add(client, "tasting-box")
+    multipay_sandbox.post(
+        "/_control/faults",
+        {"provider": "clink", "operation": "payment", "fault": "drop_before"},
+    )
+    add(client, "paper-filters")
 
     page = client.post(
-        "/checkout/", {**BUYER, "way": f"saved-{token.uuid}"}, follow=True
+        "/checkout/", {**BUYER, "way": f"saved-{card.uuid}"}, follow=True
     )
 
     assert "Nothing was taken." in page.text
-    assert page.redirect_chain[-1][0] == Order.objects.get().get_absolute_url()
+    order = Order.objects.latest("pk")
+    assert page.redirect_chain[-1][0] == order.get_absolute_url()
+    assert order.is_payable
 
 
 def test_nobody_pays_with_the_card_of_somebody_else(client: Client) -> None:

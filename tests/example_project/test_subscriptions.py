@@ -15,9 +15,11 @@ from moneyed import Money
 from pytest_django import Settings
 
 from django_multipay import flows
-from django_multipay.exceptions import OutcomeUnknown, ProviderUnavailable
 from django_multipay.models import Payment, RecurringPlan, Token
 from django_multipay.signals import plan_charged
+from django_multipay.testing.buyer import DeliverWebhook, Pay
+from django_multipay.testing.clock import Clock
+from django_multipay.testing.plugin import Sandbox
 from shop import clock
 from shop.coffee_box import ways_to_subscribe
 from shop.models import Box, Subscription
@@ -58,6 +60,14 @@ def reach(subscription: Subscription, status: str, **values: Any) -> RecurringPl
     return plan_of(subscription)
 
 
+def break_line(sandbox: Sandbox, provider: str, operation: str, fault: str) -> None:
+    """Let the next call of an operation go wrong."""
+    sandbox.post(
+        "/_control/faults",
+        {"provider": provider, "operation": operation, "fault": fault},
+    )
+
+
 def save_card(client: Client, **values: Any) -> Token:
     """A card of this visitor, as the ledger would have saved it."""
     client.get("/cards/")
@@ -75,13 +85,19 @@ def save_card(client: Client, **values: Any) -> Token:
     return token
 
 
-@pytest.fixture
-def subscription(client: Client) -> Subscription:
-    """One that runs, with a saved card that the shop charges."""
-    token = save_card(client)
-    made = subscribe(client, way="eximbay")
-    reach(made, Status.ACTIVE, token=token, next_on=date(2030, 1, 31))
+def begin(client: Client, pay: Pay, **changes: Any) -> Subscription:
+    """A subscription whose first box is paid."""
+    made = subscribe(client, **changes)
+    payment = plan_of(made).first_payment
+    assert payment
+    assert pay(payment).status == Payment.Status.PAID
     return made
+
+
+@pytest.fixture
+def subscription(client: Client, pay: Pay) -> Subscription:
+    """One that runs, with a saved card that the shop charges."""
+    return begin(client, pay, way="clink")
 
 
 # Beginning --------------------------------------------------------------------------
@@ -161,40 +177,41 @@ def test_the_box_has_a_price_in_the_money_of_cards(
     assert plan_of(made).amount == Money(price, "KRW" if currency == "KRW" else "USD")
 
 
+def charges_at_clink(sandbox: Sandbox) -> int:
+    """How often Clink took money, by its own books."""
+    payments = sandbox.get("/_control/clink/payments")
+    return sum(payment["charges"] for payment in payments)
+
+
 def test_a_saved_card_is_charged_at_once_and_once(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, subscription: Subscription, multipay_sandbox: Sandbox
 ) -> None:
-    token = save_card(client)
-    charged: list[RecurringPlan] = []
-
-    def charge(plan: RecurringPlan) -> None:
-        charged.append(plan)
-        RecurringPlan.objects.update(status=Status.ACTIVE)
-
-    monkeypatch.setattr(flows, "charge_plan", charge)
+    token = plan_of(subscription).token
+    assert token
     form = wish(way=f"saved-{token.uuid}")
+    before = charges_at_clink(multipay_sandbox)
 
     answers = [client.post("/coffee-box/", form) for _ in range(2)]
 
-    made = Subscription.objects.get()
+    made = Subscription.objects.latest("pk")
     assert [answer["Location"] for answer in answers] == [made.get_absolute_url()] * 2
-    assert charged == [made.plan]
+    assert charges_at_clink(multipay_sandbox) == before + 1
     assert plan_of(made).token == token
+    assert plan_of(made).status == Status.ACTIVE
 
 
 def test_a_saved_card_that_cannot_be_charged_now_is_tried_later(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, subscription: Subscription, multipay_sandbox: Sandbox
 ) -> None:
-    def charge(plan: RecurringPlan) -> None:
-        raise ProviderUnavailable("no answer", "eximbay")
+    token = plan_of(subscription).token
+    assert token
+    break_line(multipay_sandbox, "clink", "payment", "drop_before")
 
-    monkeypatch.setattr(flows, "charge_plan", charge)
+    made = subscribe(client, way=f"saved-{token.uuid}")
 
-    made = subscribe(client, way=f"saved-{save_card(client).uuid}")
-
-    plan = plan_of(made)
-    assert (plan.status, plan.next_on) == (Status.PENDING, plan.start_on)
+    assert plan_of(made).status == Status.PENDING
     assert "will try again" in client.get(made.get_absolute_url()).text
+    assert not made.boxes.exists()
 
 
 def test_saved_cards_come_first_and_only_ones_own(client: Client) -> None:
@@ -265,26 +282,25 @@ def test_another_size_costs_its_price_from_now_on(
     assert client.post(f"{url}size/", {"size": "barrel"}).status_code == 404
 
 
-def test_a_size_that_was_not_changed_there_is_not_changed_here(
-    client: Client, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+def test_a_size_that_may_not_be_changed_there_is_not_changed_here(
+    client: Client, pay: Pay, multipay_sandbox: Sandbox
 ) -> None:
-    def change(*args: object, **kwargs: object) -> None:
-        raise OutcomeUnknown("no answer", "eximbay")
-
-    monkeypatch.setattr(flows, "change_plan", change)
-    url = subscription.get_absolute_url()
+    made = begin(client, pay, way="eximbay-plan")
+    break_line(multipay_sandbox, "eximbay", "recurring_adjust", "drop_after")
+    url = made.get_absolute_url()
 
     page = client.post(f"{url}size/", {"size": "two-bags"}, follow=True)
 
     assert "will know in a few minutes" in page.text
-    subscription.refresh_from_db()
-    assert subscription.size == "one-bag"
+    made.refresh_from_db()
+    assert made.size == "one-bag"
 
 
 def test_another_card_of_ones_own_can_be_charged(
     client: Client, subscription: Subscription
 ) -> None:
-    mine, theirs = save_card(client, last4="2222"), save_card(Client(), last4="9999")
+    mine = save_card(client, last4="2222", provider="clink")
+    theirs = save_card(Client(), last4="9999", provider="clink")
     url = subscription.get_absolute_url()
     assert "2222" in client.get(url).text
 
@@ -299,8 +315,10 @@ def test_a_card_that_was_deleted_is_not_named_any_more(
 ) -> None:
     page = subscription.get_absolute_url()
     assert "charged by us to" in client.get(page).text
+    token = plan_of(subscription).token
+    assert token
 
-    Token.objects.update(status=Token.Status.DELETED)
+    flows.delete_token(token)
 
     text = client.get(page).text
     assert "charged by us to" not in text
@@ -309,38 +327,69 @@ def test_a_card_that_was_deleted_is_not_named_any_more(
     assert "There is no card to charge." in client.get(page).text
 
 
-def test_who_was_refused_is_asked_to_pay_in_person(
-    client: Client, subscription: Subscription
+def test_who_was_refused_pays_in_person(
+    client: Client, pay: Pay, multipay_clock: Clock, multipay_sandbox: Sandbox
 ) -> None:
-    reach(
-        subscription,
-        Status.PAST_DUE,
-        needs_buyer=True,
-        decline_code="expired_card",
-        past_due_since=timezone.localdate(),
-        next_on=timezone.localdate() + timedelta(days=7),
-        period=1,
+    user = User.objects.create_user("ada")
+    client.force_login(user)
+    subscription = begin(client, pay, way="clink")
+    multipay_sandbox.post(
+        "/_control/settings", {"clink": {"payment_result": "failure"}}
     )
-
+    multipay_clock.advance(months=1)
+    flows.charge_due_plans()
+    assert plan_of(subscription).status == Status.PAST_DUE
+    # No session lasts a month.
+    client.force_login(user)
     page = client.get(subscription.get_absolute_url()).text
 
     recovery = Payment.objects.latest("pk")
     assert recovery.save_token
     assert f'href="{recovery.get_checkout_url()}"' in page
-    assert "The card has expired." in page
     # Looking again asks for the same money, not for more.
     client.get(subscription.get_absolute_url())
     assert Payment.objects.latest("pk") == recovery
 
+    pay(recovery)
+    assert plan_of(subscription).status == Status.ACTIVE
+    assert subscription.boxes.count() == 2
+
+
+def test_what_is_wrong_with_the_card_is_said(
+    client: Client, subscription: Subscription
+) -> None:
+    reach(subscription, Status.PAST_DUE, needs_buyer=True, decline_code="expired_card")
+
+    assert "The card has expired." in client.get(subscription.get_absolute_url()).text
+
 
 def test_the_second_of_two_clicks_charges_no_month_ahead(
-    client: Client, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+    client: Client, subscription: Subscription, multipay_sandbox: Sandbox
 ) -> None:
-    monkeypatch.setattr(flows, "charge_plan", lambda plan: pytest.fail("charged"))
+    before = charges_at_clink(multipay_sandbox)
 
     page = client.post(f"{subscription.get_absolute_url()}charge/", follow=True)
 
     assert "Nothing is owed." in page.text
+    assert charges_at_clink(multipay_sandbox) == before
+
+
+@pytest.mark.parametrize("way", ["eximbay-plan", "clink"])
+def test_a_quarter_is_four_boxes_whoever_charges(
+    client: Client,
+    pay: Pay,
+    deliver_webhook: DeliverWebhook,
+    multipay_clock: Clock,
+    way: str,
+) -> None:
+    made = begin(client, pay, way=way)
+
+    for _ in range(3):
+        multipay_clock.advance(months=1)
+        flows.charge_due_plans()
+        deliver_webhook()
+
+    assert made.boxes.count() == 4
 
 
 @pytest.mark.parametrize("status", Status.values)
@@ -361,7 +410,7 @@ def test_a_page_exists_for_every_status(client: Client, way: str, status: str) -
 
 
 def tell(subscription: Subscription, payment: Payment) -> None:
-    """Send the notice of a charge as the outbox does."""
+    """Send the notice of a charge once more, as the outbox does."""
     results = plan_charged.send_robust(
         sender=Payment,
         plan=subscription.plan,
@@ -377,7 +426,7 @@ def test_a_charge_packs_one_box_however_often_it_is_told(
 ) -> None:
     payment = plan_of(subscription).payments.get()
 
-    for _ in range(3):
+    for _ in range(2):
         tell(subscription, payment)
 
     assert subscription.boxes.get().payment_uuid == payment.uuid
@@ -388,11 +437,12 @@ def test_a_plan_of_somebody_else_packs_nothing(
     place_order: Callable[..., Any], subscription: Subscription
 ) -> None:
     _, payment = place_order()
+    before = Box.objects.count()
     Subscription.objects.filter(pk=subscription.pk).update(plan=None)
 
     tell(subscription, payment)
 
-    assert not Box.objects.exists()
+    assert Box.objects.count() == before
 
 
 def test_staff_read_subscriptions_and_find_the_plan(
@@ -419,24 +469,14 @@ def test_the_shop_reads_its_own_clock_unless_told_otherwise() -> None:
 
 
 def test_the_shop_follows_the_clock_it_is_told(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, multipay_sandbox: Sandbox
 ) -> None:
-    asked: list[str] = []
+    settings.SHOP_CLOCK_URL = f"{multipay_sandbox.url}/_control/clock"
+    evening = (timezone.now() + timedelta(days=40)).replace(hour=23, minute=30)
+    left = evening - timezone.now()
 
-    class Answer:
-        def raise_for_status(self) -> None: ...
+    multipay_sandbox.post("/_control/clock", {"advance_seconds": left.total_seconds()})
 
-        def json(self) -> dict[str, str]:
-            return {"now": "2027-03-31T23:30:00+00:00"}
-
-    def get(session: object, url: str, timeout: float) -> Answer:
-        asked.append(url)
-        return Answer()
-
-    monkeypatch.setattr("requests.Session.get", get)
-    settings.SHOP_CLOCK_URL = "http://sandbox/_control/clock"
-
-    assert clock.today() == date(2027, 3, 31)
+    assert clock.today() == evening.date()
     settings.TIME_ZONE = "Asia/Seoul"
-    assert clock.today() == date(2027, 4, 1)
-    assert asked == [settings.SHOP_CLOCK_URL] * 2
+    assert clock.today() == evening.date() + timedelta(days=1)

@@ -316,6 +316,19 @@ def test_a_reset_forgets_everything(merchant):
     assert settings["eximbay"]["tamper_fgkey"] is False
 
 
+def test_a_shop_is_given_an_account_at_every_provider(sandbox):
+    given = sandbox.get("/_control/accounts").json()
+
+    assert set(given) == {provider.slug for provider in discover()}
+    for slug, account in given.items():
+        assert account["options"]["base_url"].startswith(str(sandbox.base_url)[:-1])
+        (first, *_) = accounts(slug)
+        known = {getattr(first, name) for name in first.__dataclass_fields__}
+        texts = {text for text in account["options"].values() if isinstance(text, str)}
+        assert known & texts
+    assert {slug for slug, account in given.items() if account["saving"]} == {"clink"}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -1,7 +1,8 @@
 """The providers the sandbox plays: one module each, found by walking this package.
 
 A module takes part by defining one subclass of `SandboxProvider`. Nothing else in
-the sandbox names a provider.
+the sandbox names a provider. A module of somebody else's takes part by being named
+when the sandbox starts.
 """
 
 import importlib
@@ -146,6 +147,12 @@ class SandboxProvider(ABC):
     # Unknown paths below these are answered in the provider's own error form.
     prefixes: ClassVar[tuple[str, ...]]
     settings_table: ClassVar[tuple[Setting, ...]]
+    # OPTIONS of one account here, as the settings of a shop write them. `base_url` is
+    # what follows the sandbox's origin; None: the option must not be set.
+    shop_options: ClassVar[Mapping[str, object]] = {}
+    # What a buyer chooses beside an outcome to have the method saved, where the page
+    # asks.
+    saving: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -213,14 +220,31 @@ def every_months(months: int) -> str:
     return "month" if months == 1 else f"{months} months"
 
 
-def discover() -> list[type[SandboxProvider]]:
-    """Every provider class in the modules of this package, by slug."""
-    found: list[type[SandboxProvider]] = []
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        found.extend(
+def discover(others: Sequence[str] = ()) -> list[type[SandboxProvider]]:
+    """Every provider class of this package and of the modules `others`, by slug.
+
+    ValueError: one of `others` has no provider, or one whose slug is taken.
+    """
+    found: dict[str, type[SandboxProvider]] = {}
+    ours = [f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__)]
+    for name in (*ours, *others):
+        classes = [
             item
-            for _, item in inspect.getmembers(module, inspect.isclass)
-            if issubclass(item, SandboxProvider) and item.__module__ == module.__name__
-        )
-    return sorted(found, key=lambda item: item.slug)
+            for _, item in inspect.getmembers(
+                importlib.import_module(name), inspect.isclass
+            )
+            if issubclass(item, SandboxProvider) and item.__module__ == name
+        ]
+        if not classes:
+            raise ValueError(
+                f"{name} defines no subclass of SandboxProvider; name the module that "
+                "does"
+            )
+        for item in classes:
+            if item.slug in found:
+                raise ValueError(
+                    f"{name} has the slug {item.slug!r}, which is taken by "
+                    f"{found[item.slug].__module__}; choose another"
+                )
+            found[item.slug] = item
+    return [found[slug] for slug in sorted(found)]

@@ -25,7 +25,13 @@ from django_multipay.sandbox.clink.actions import (
 )
 from django_multipay.sandbox.clink.api import Api
 from django_multipay.sandbox.clink.billing import Billing
-from django_multipay.sandbox.clink.codes import CARD, DECLINES, FAILURES, LABELS
+from django_multipay.sandbox.clink.codes import (
+    ACCOUNTS,
+    CARD,
+    DECLINES,
+    FAILURES,
+    LABELS,
+)
 from django_multipay.sandbox.clink.desk import Desk, money_of, shown_amount
 from django_multipay.sandbox.clink.documents import NOT_FOUND
 from django_multipay.sandbox.clink.ledger import (
@@ -70,6 +76,12 @@ class ClinkProvider(SandboxProvider):
     display_name = "Clink"
     prefixes = ("/clink/",)
     settings_table = SETTINGS
+    shop_options = {
+        "base_url": "/clink/api",
+        "api_key": ACCOUNTS[0].api_key,
+        "webhook_secret": ACCOUNTS[0].webhook_secret,
+    }
+    saving = {"save_card": True}
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

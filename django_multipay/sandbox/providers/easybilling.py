@@ -77,6 +77,19 @@ class EasyBillingProvider(SandboxProvider):
     display_name = "EasyBilling"
     prefixes = (f"{BASE}/",)
     settings_table = SETTINGS
+    shop_options = {
+        "base_url": BASE,
+        "api_token": ACCOUNTS[0].api_token,
+        "username": None,
+        "password": None,
+        "login_url": None,
+        "amount_unit": None,
+        "status_path": None,
+        # It is the sandbox that refuses them, if the shop has https.
+        "require_https": False,
+        # By default base_url, which the sandbox has without https.
+        "offline_redirect_url": "https://shop.example/",
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

@@ -272,6 +272,13 @@ class ExcoinzProvider(SandboxProvider):
     display_name = "Excoinz ExPay"
     prefixes = ("/excoinz/",)
     settings_table = SETTINGS
+    shop_options = {
+        "base_url": "/excoinz",
+        "client_id": ACCOUNTS[0].client_id,
+        "secret_key": ACCOUNTS[0].secret_key,
+        "webhook_secret": None,
+        "source_addresses": None,
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

@@ -41,6 +41,7 @@ from django_multipay.sandbox.eximbay.codes import (
     ACCOUNTS_BY_MID,
     BAD_FGKEY,
     BAD_REQUEST,
+    CANCELED_BY_BUYER,
     DECLINES,
     DEFERRED,
     GROUP_OF,
@@ -98,6 +99,14 @@ class EximbayProvider(SandboxProvider):
     display_name = "Eximbay"
     prefixes = ("/v1/", "/v2/", "/Gateway/")
     settings_table = SETTINGS
+    shop_options = {
+        "base_url": "",
+        "mid": ACCOUNTS[0].mid,
+        "api_key": ACCOUNTS[0].api_key,
+        "secret_key": None,
+        "sdk_url": None,
+        "cancel_codes": (CANCELED_BY_BUYER,),
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

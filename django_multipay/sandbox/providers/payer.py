@@ -150,6 +150,13 @@ class PayerProvider(SandboxProvider):
     display_name = "Payer"
     prefixes = ("/payer/",)
     settings_table = SETTINGS
+    shop_options = {
+        "base_url": "/payer",
+        "api_key": ACCOUNTS[0].api_key,
+        "create_path": None,
+        "retrieve_path": None,
+        "webhook_id_field": None,
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
