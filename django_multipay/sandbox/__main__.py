@@ -18,13 +18,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, default=8100, help="default: 8100; 0 picks a free port"
     )
+    parser.add_argument(
+        "--provider",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="dotted path of a module with a provider of yours; may be repeated",
+    )
     options = parser.parse_args(arguments)
     # uvicorn stops cleanly and then raises the signal again for the handler that
     # was there before it: ours turns that into a normal exit.
     signal.signal(signal.SIGTERM, _exit_quietly)
     signal.signal(signal.SIGINT, _exit_quietly)
     try:
-        server = SandboxServer(host=options.host, port=options.port, on_ready=_announce)
+        server = SandboxServer(
+            host=options.host,
+            port=options.port,
+            others=options.provider,
+            on_ready=_announce,
+        )
+    except (ModuleNotFoundError, ValueError) as error:
+        parser.error(f"--provider: {error}")
     except OSError as error:
         parser.error(f"cannot listen on {options.host}:{options.port}: {error}")
     server.run()

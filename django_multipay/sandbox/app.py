@@ -42,12 +42,15 @@ CROSS_ORIGIN_HEADERS = {
 TEXT_KEPT = 2_000
 
 
-def create_app() -> Starlette:
-    """One fresh world. Everything lives in memory and dies with the process."""
+def create_app(others: Sequence[str] = ()) -> Starlette:
+    """One fresh world, with the providers of the modules `others` beside our own.
+
+    Everything lives in memory and dies with the process.
+    """
     clock, books, faults = Clock(), Books(), FaultBox()
     deliveries = Deliveries(books, clock)
     world = World(clock=clock, books=books, deliveries=deliveries)
-    providers = [provider(world) for provider in discover()]
+    providers = [provider(world) for provider in discover(others)]
     control = Control(world, faults, providers)
 
     @contextlib.asynccontextmanager

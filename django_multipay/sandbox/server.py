@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -45,11 +45,12 @@ class SandboxServer(uvicorn.Server):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        others: Sequence[str] = (),
         on_ready: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                create_app(),
+                create_app(others),
                 http=CuttableProtocol,
                 ws="none",
                 lifespan="on",

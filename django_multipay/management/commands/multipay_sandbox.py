@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -20,6 +21,13 @@ class Command(BaseCommand):
         """Add the address to listen on."""
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8100)
+        parser.add_argument(
+            "--provider",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="dotted path of a module with a provider of yours; may be repeated",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Start the module; its exit status becomes ours."""
@@ -31,8 +39,11 @@ class Command(BaseCommand):
             options["host"],
             "--port",
             str(options["port"]),
+            *(f"--provider={module}" for module in options["provider"]),
         ]
+        # The sandbox finds what manage.py finds, wherever it was called from.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         try:
-            sys.exit(subprocess.call(command))  # noqa: S603
+            sys.exit(subprocess.call(command, env=environment))  # noqa: S603
         except KeyboardInterrupt:
             self.stdout.write("Sandbox stopped.")
