@@ -1,3 +1,3 @@
 """One integration, many payment providers: money that moves exactly once."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -1,11 +1,16 @@
-"""The app's entry in ``INSTALLED_APPS``."""
+"""The app's entry in ``INSTALLED_APPS``.
+
+Every process of a site pays for what is imported here: workers, shells, migrations. So
+a room that such a process may not need is imported when it is first asked.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
+from django.core.checks import CheckMessage, Tags, register
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
@@ -22,16 +27,36 @@ class MultipayConfig(AppConfig):
 
     def ready(self) -> None:
         """Bind the system checks, the health of accounts, and tasks that send events."""
-        from django_multipay import checks, signals  # noqa: F401
+        from django_multipay import signals
+        from django_multipay.models.endpoint import deliveries_written
 
+        register(_check_settings, Tags.compatibility)
+        register(_check_deployment, Tags.security, deploy=True)
         signals.account_health_changed.connect(_record_health)
         # Django 5.2 has tasks only with the extra of this name.
         if find_spec("django.tasks") or find_spec("django_tasks"):
-            from django_multipay import tasks  # noqa: F401
+            deliveries_written.connect(_wake_up)
+
+
+def _check_settings(**kwargs: Any) -> list[CheckMessage]:
+    from django_multipay.checks import check_settings
+
+    return check_settings(**kwargs)
+
+
+def _check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    from django_multipay.checks import check_deployment
+
+    return check_deployment(**kwargs)
+
+
+def _wake_up(**details: object) -> None:
+    from django_multipay.tasks import wake_up
+
+    wake_up()
 
 
 def _record_health(provider: str, health: Health, **details: object) -> None:
-    # Not before there is news: a site need not import the flows to start.
     from django_multipay.flows.health import record_health
 
     record_health(provider, health)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 from moneyed import Money
 
@@ -27,7 +27,6 @@ from django_multipay.providers.base import Provider, Secret
 from django_multipay.registry import build
 
 
-@register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001 to E018: the shape of ``MULTIPAY`` and each provider's options."""
     raw = conf.raw
@@ -308,7 +307,6 @@ def _has_proof(provider: Provider) -> bool:
     }
 
 
-@register(Tags.security, deploy=True)
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """W001 to W008: what must not go live."""
     found: list[CheckMessage] = []

@@ -1,23 +1,33 @@
-"""Encryption at rest: authenticated, with key rotation, by ``cryptography``."""
+"""Encryption at rest: authenticated, with key rotation, by ``cryptography``.
+
+That library costs megabytes, and the models know this room. So it is imported where a
+value is encrypted or opened: a process that does neither never pays for it.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from typing import TYPE_CHECKING
 
 from django_multipay.conf import conf
 from django_multipay.exceptions import MultipayError
 
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet, MultiFernet
+
 
 def _ciphers() -> list[Fernet]:
+    from cryptography.fernet import Fernet
+
     keys = (hashlib.sha256(key.encode()).digest() for key in conf.encryption_keys)
     return [Fernet(base64.urlsafe_b64encode(key)) for key in keys]
 
 
 def _cipher() -> MultiFernet:
+    from cryptography.fernet import MultiFernet
+
     return MultiFernet(_ciphers())
 
 
@@ -28,6 +38,8 @@ def encrypt(text: str) -> str:
 
 def decrypt(ciphertext: str) -> str:
     """Return the text; `MultipayError` when no configured key opens it."""
+    from cryptography.fernet import InvalidToken
+
     try:
         return _cipher().decrypt(ciphertext.encode()).decode()
     except InvalidToken:
@@ -36,6 +48,8 @@ def decrypt(ciphertext: str) -> str:
 
 def rotate(ciphertext: str) -> str:
     """Return the same text encrypted under the first key; as `decrypt`."""
+    from cryptography.fernet import InvalidToken
+
     try:
         return _cipher().rotate(ciphertext.encode()).decode()
     except InvalidToken:
@@ -68,6 +82,8 @@ def keyed_digests(text: str) -> list[str]:
 
 def is_current(ciphertext: str) -> bool:
     """Say whether the first of ``ENCRYPTION_KEYS`` opens ``ciphertext``."""
+    from cryptography.fernet import InvalidToken
+
     try:
         _ciphers()[0].decrypt(ciphertext.encode())
     except InvalidToken:

@@ -2,6 +2,9 @@
 
 Exponents come from ISO 4217 through py-moneyed; a provider may override them
 (USDT has 6, some providers treat ISK or UGX in their own way).
+
+py-moneyed and Babel cost megabytes, and every model knows this room. So they are
+imported where money is made or shown: a process that does neither never pays for them.
 """
 
 from __future__ import annotations
@@ -9,14 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from babel import UnknownLocaleError
-from babel.numbers import format_decimal
 from django.utils.translation import get_language, to_locale
-from moneyed import CURRENCIES, Currency, Money
-from moneyed.l10n import format_money
 
 from django_multipay.exceptions import InvalidAmount
+
+if TYPE_CHECKING:
+    from moneyed import Currency, Money
 
 MAX_MINOR = 10**15
 """Upper bound of an amount; far above any payment and inside every BIGINT."""
@@ -29,6 +32,8 @@ _PLAIN_DECIMAL = re.compile(r"(-(?=[0-9.]*[1-9]))?[0-9]{1,16}(\.[0-9]{1,8})?", r
 
 def currency_of(code: str) -> Currency:
     """Return the currency with the exact ``code``; `InvalidAmount` if unknown."""
+    from moneyed import CURRENCIES, Currency
+
     if code in CRYPTO_EXPONENTS:
         return Currency(code=code, name=code, countries=[])
     try:
@@ -80,6 +85,8 @@ def from_minor(
     minor: int, code: str, overrides: Mapping[str, int] | None = None
 ) -> Money:
     """Return ``minor`` units of the currency ``code`` as Money."""
+    from moneyed import Money
+
     exponent = exponent_of(code, overrides)
     return Money(Decimal(minor).scaleb(-exponent), currency_of(code))
 
@@ -104,6 +111,8 @@ def display(money: Money, locale: str = "") -> str:
     ``locale`` is the active language's unless given; one that Babel does not know is
     read as American English.
     """
+    from babel import UnknownLocaleError
+
     wanted = locale or to_locale(get_language() or "en-us")
     try:
         return _written(money, wanted)
@@ -112,6 +121,9 @@ def display(money: Money, locale: str = "") -> str:
 
 
 def _written(money: Money, locale: str) -> str:
+    from babel.numbers import format_decimal
+    from moneyed.l10n import format_money
+
     code = money.currency.code
     if code in CRYPTO_EXPONENTS:
         # No locale has a pattern for them; two decimals at least, as money has.

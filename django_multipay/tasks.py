@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.dispatch import receiver
-
 from django_multipay.enums import Verdict
 from django_multipay.flows.batches import run_batch
-from django_multipay.flows.endpoints import deliver_endpoints, deliveries_written
+from django_multipay.flows.endpoints import deliver_endpoints
 from django_multipay.flows.notices import deliver_notices
 from django_multipay.flows.plans import charge_due_plans
 from django_multipay.flows.reconcile import reconcile
@@ -84,8 +82,7 @@ def send_events() -> int:
     return deliver_endpoints(budget=TURN)
 
 
-@receiver(deliveries_written)
-def wake_up(**details: object) -> None:
+def wake_up() -> None:
     """Let the engine send events at once; nobody's request waits for an endpoint."""
     if not isinstance(send_events.get_backend(), ImmediateBackend):
         send_events.enqueue()

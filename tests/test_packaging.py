@@ -28,11 +28,14 @@ def test_the_pytest_plugin_is_registered():
     assert plugin.value == "django_multipay.testing.plugin"
 
 
-def test_the_changelog_knows_the_version():
+def test_the_version_is_the_newest_release_of_the_changelog():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    release, is_development, _ = django_multipay.__version__.partition(".dev")
-    wanted = "Unreleased" if is_development else release
-    assert re.search(rf"^## \[{re.escape(wanted)}\]", changelog, re.MULTILINE)
+    unreleased, *releases = re.findall(r"^## \[(.+?)\](.*)$", changelog, re.MULTILINE)
+    assert unreleased == ("Unreleased", "")
+    assert all(re.fullmatch(r" - \d{4}-\d\d-\d\d", day) for _, day in releases)
+    # A development version is on its way to a release that nobody has dated yet.
+    if ".dev" not in django_multipay.__version__:
+        assert releases[0][0] == django_multipay.__version__
 
 
 def readme_commands(text: str) -> list[str]:

@@ -143,7 +143,6 @@ def _action(kind: BatchKind) -> Any:
 ACTIONS = {kind: _action(kind) for kind in BatchKind}
 
 
-@admin.register(Batch)
 class BatchAdmin(BatchAdminBase):
     """What was asked for, and how far it got."""
 

@@ -163,7 +163,6 @@ ACTS: Mapping[str, Act] = {
 }
 
 
-@admin.register(Endpoint)
 class EndpointAdmin(LargeTableAdmin):
     """Who hears of events; added and changed here, disabled instead of deleted."""
 
@@ -376,7 +375,6 @@ class EndpointFilter(admin.SimpleListFilter):
         return queryset.filter(endpoint__in=chosen) if self.value() else queryset
 
 
-@admin.register(EndpointDelivery)
 class EndpointDeliveryAdmin(RecordAdmin):
     """Every event for every endpoint, what became of it, and once more."""
 

@@ -12,7 +12,6 @@ from django_multipay.admin.records import RecordAdmin
 from django_multipay.models import AccountHealth
 
 
-@admin.register(AccountHealth)
 class AccountHealthAdmin(RecordAdmin):
     """Each account: does it answer, does it accept our key, since when not."""
 

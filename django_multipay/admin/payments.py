@@ -169,7 +169,6 @@ class ReviewFilter(admin.SimpleListFilter):
         return queryset
 
 
-@admin.register(Payment)
 class PaymentAdmin(LargeTableAdmin):
     """The list, the page of one payment, and the steps behind its buttons."""
 

@@ -174,7 +174,6 @@ PLAN_STEPS: Mapping[str, PlanStep] = {
 }
 
 
-@admin.register(RecurringPlan)
 class RecurringPlanAdmin(RecordAdmin):
     """The list, the page of one plan, and the steps behind its buttons."""
 

@@ -147,7 +147,6 @@ class RecordAdmin(LargeTableAdmin):
         return False
 
 
-@admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(RecordAdmin):
     """The inbox: every authentic message, what became of it, and once more."""
 
@@ -238,7 +237,6 @@ class WebhookDeliveryAdmin(RecordAdmin):
         )
 
 
-@admin.register(Refund)
 class RefundAdmin(RecordAdmin):
     """Every refund, ours and those made at the provider."""
 
@@ -270,7 +268,6 @@ class RefundAdmin(RecordAdmin):
         return badge(refund.get_status_display(), tone(refund.status))
 
 
-@admin.register(Operation)
 class OperationAdmin(RecordAdmin):
     """Every call that changes something at a provider, written ahead."""
 
@@ -307,7 +304,6 @@ class OperationAdmin(RecordAdmin):
         return _payment_link(operation)
 
 
-@admin.register(Notice)
 class NoticeAdmin(RecordAdmin):
     """The outbox: what the shop was told, and what it must still hear."""
 

@@ -26,7 +26,6 @@ DELETED = "Deleted at the provider"
 """What the log says; the same in every language."""
 
 
-@admin.register(Token)
 class TokenAdmin(RecordAdmin):
     """Saved methods, by what may be shown of them."""
 

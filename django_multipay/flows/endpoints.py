@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.dispatch import Signal
 from django.utils import timezone
 
 from django_multipay import money, signals
@@ -35,6 +34,7 @@ from django_multipay.models import (
     Token,
     Transaction,
 )
+from django_multipay.models.endpoint import deliveries_written
 from django_multipay.outgoing import Receipt, check_url, send_event
 from django_multipay.redaction import storable
 from django_multipay.signatures import SECRET_PREFIX
@@ -44,9 +44,6 @@ logger = logging.getLogger("django_multipay.flows")
 TEST_EVENT = "endpoint.test"
 KEEP_FOR = timedelta(days=1)
 """How long a secret signs on after it was replaced."""
-
-deliveries_written = Signal()
-"""Sent when deliveries wait; a task engine wakes up by it."""
 
 
 def event_type_of(signal: str) -> str:

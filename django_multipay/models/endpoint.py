@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from django.db import models
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +23,9 @@ from django_multipay.models.operation import Notice
 
 if TYPE_CHECKING:
     from django_stubs_ext.db.models.manager import RelatedManager
+
+deliveries_written = Signal()
+"""Sent when deliveries wait; a task engine wakes up by it. Not for shops."""
 
 
 class Endpoint(models.Model):
@@ -102,6 +106,7 @@ class EndpointDelivery(models.Model):
         on_delete=models.PROTECT,
         verbose_name=_("endpoint"),
         related_name="deliveries",
+        db_index=False,  # The constraint's begins with it.
     )
     # Gone with its notice, which is deleted only when its time is over.
     notice = models.ForeignKey(
@@ -142,6 +147,9 @@ class EndpointDelivery(models.Model):
             models.Index(
                 fields=["endpoint", "state", "due_at", "id"],
                 name="multipay_endpoint_due",
+            ),
+            models.Index(
+                fields=["-created_at", "-id"], name="multipay_endpoint_created"
             ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [

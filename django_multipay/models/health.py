@@ -23,8 +23,8 @@ class AccountHealth(models.Model):
     updated_at = models.DateTimeField(_("seen"), auto_now=True)
 
     class Meta:
-        verbose_name = _("health of an account")
-        verbose_name_plural = _("health of accounts")
+        verbose_name = _("account state")
+        verbose_name_plural = _("account states")
         ordering: ClassVar[list[str]] = ["provider"]
 
     def __str__(self) -> str:

@@ -48,6 +48,7 @@ from django_multipay.ledger import Account, apply_snapshot, claim_notices
 from django_multipay.ledger import endpoints as ledger
 from django_multipay.messages import Buyer
 from django_multipay.models import Endpoint, EndpointDelivery, Notice, Payment
+from django_multipay.models.endpoint import deliveries_written
 from django_multipay.outgoing import Receipt
 from tests.flows.scripted import (
     ACCOUNT,
@@ -576,14 +577,14 @@ def test_whoever_runs_an_engine_is_woken_up(receivers):
     def wake(**details: Any) -> None:
         woken.append(EndpointDelivery.objects.count())
 
-    flow.deliveries_written.connect(wake)
+    deliveries_written.connect(wake)
     try:
         paid()
         assert woken == []
         create_endpoint(URL, events=["payment.paid"])
         paid()
     finally:
-        flow.deliveries_written.disconnect(wake)
+        deliveries_written.disconnect(wake)
     assert woken == [1]
 
 
