@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 from django.dispatch import Signal
 
-from django_multipay import enums, models, signals
+from django_multipay import checks, enums, flows, models, signals, urls
 from django_multipay.admin.access import BUYER, CHECK, PERMISSIONS, REPLAY
 from django_multipay.admin.payments import STEPS
 from django_multipay.checks import check_settings
@@ -159,6 +161,32 @@ waiting.details = {"virtual_account_number": "27490176218341"}
 """
 """A browser, and a shop whose account offers several methods."""
 
+A_LIVE_SITE = """
+from django.test import override_settings
+
+DATABASES = {"default": {}}
+
+def env(name):
+    return {
+        "EXIMBAY_MID": "ABCDEF1234",
+        "EXIMBAY_API_KEY": "live_ABCDEF1234ABCDEF12",
+        "MULTIPAY_KEY": "a key of sixteen characters or more",
+    }[name]
+"""
+"""Real money: no test key, no test host."""
+
+A_MOVE = (
+    BOUGHT[: BOUGHT.index("payment, another")]
+    + """
+orders["1002"] = Order()
+orders["1002"].number = "1002"
+
+def was_paid_before(order_number):
+    return False
+"""
+)
+"""A shop whose old package took other orders."""
+
 PAGES = {
     "README.md": """
 assert INSTALLED_APPS == ["django_multipay"]
@@ -205,6 +233,23 @@ for refunded in (payment, another, large):
 account_health_changed.disconnect(page_somebody)
 assert TASKS and RQ_QUEUES and DATABASES
 """,
+    "docs/going-live.md": """
+from django_multipay.checks import check_deployment
+assert "lock_timeout" in DATABASES["default"]["OPTIONS"]["options"]
+with override_settings(MULTIPAY=MULTIPAY):
+    assert check_deployment() == []
+""",
+    "docs/moving.md": """
+assert len(urlpatterns) == 1
+assert pay(None, orders["1001"]).url.startswith("/payments/")
+bought = bought("1002")
+assert shipped == ["1002"]
+assert is_paid("1002") and not is_paid("1001")
+assert give_back(bought, Money("6.30", "USD"), "ann").amount_minor == 630
+""",
+    "docs/scaling.md": "assert TASKS and RQ_QUEUES and CACHES",
+    "docs/security.md": "",
+    "docs/troubleshooting.md": "assert ShopConfig.ready",
     "docs/providers/clink.md": "",
     "docs/providers/easybilling.md": "",
     "docs/providers/excoinz.md": "",
@@ -213,8 +258,18 @@ assert TASKS and RQ_QUEUES and DATABASES
 }
 """The pages whose Python runs, with what must be true afterwards."""
 
+RUN_ELSEWHERE = {
+    "docs/quickstart.md": "tests/test_quickstart.py",
+    "docs/testing.md": "tests/testing/test_page.py",
+}
+"""Pages whose Python is a project of its own, and the test that runs it."""
+
 BEFORE = {
+    "docs/going-live.md": A_LIVE_SITE,
+    "docs/moving.md": A_MOVE,
+    "docs/security.md": AN_OPERATOR,
     "docs/operations.md": AN_OPERATOR,
+    "docs/scaling.md": AN_OPERATOR,
     "docs/pages.md": A_VISITOR,
     "docs/refunds.md": BOUGHT,
     "docs/tokens.md": A_CUSTOMER,
@@ -263,7 +318,10 @@ def test_no_page_with_python_is_forgotten():
     names = [
         page.relative_to(ROOT).as_posix() for page in pages if "_build" not in str(page)
     ]
-    assert sorted(name for name in names if python_of(name)) == sorted(PAGES)
+    executed = {*PAGES, *RUN_ELSEWHERE}
+    assert {name for name in names if python_of(name)} == executed
+    for page, test in RUN_ELSEWHERE.items():
+        assert f'"{Path(page).name}"' in (ROOT / test).read_text(encoding="utf-8")
 
 
 def generated(page: str) -> str:
@@ -342,7 +400,11 @@ def test_the_words_of_the_drawings_are_words_of_the_code():
     drawings = re.findall(
         r"^```text\n(.*?)^```", generated("flow.md"), re.MULTILINE | re.DOTALL
     )
+    picture = generated("_static/flow.svg")
     words = set(re.findall(r"`(\w+)`", "".join(drawings)))
+    words |= set(re.findall(r'class="word">(\w+)<', picture))
+    for flow in re.findall(r"(\w+)\(\)", picture):
+        assert hasattr(flows, flow)
     known = {
         *enums.PaymentStatus.values,
         *enums.RefundStatus.values,
@@ -350,7 +412,8 @@ def test_the_words_of_the_drawings_are_words_of_the_code():
         *enums.Verdict.values,
         *enums.NoticeState.values,
     }
-    assert len(drawings) == 2
+    assert "](_static/flow.svg)" in generated("flow.md")
+    assert len(drawings) == 1
     assert words
     assert words <= known
 
@@ -371,3 +434,148 @@ def test_the_page_of_the_outgoing_webhooks_tells_the_schedule():
     assert said == "5 seconds, 5 minutes, 30 minutes, 2, 5, 10, 14, 20 and 20 hours"
     assert timedelta(days=5) == PATIENCE
     assert JITTER == 10
+
+
+# Everything that has a name is explained, and nothing else ------------------------
+
+
+def all_pages() -> dict[str, str]:
+    """Every page, by its path from the root; the docs include the last three."""
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
+    return {
+        page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
+        for page in pages
+        if "_build" not in page.parts
+    }
+
+
+def test_every_check_is_listed():
+    listed = re.findall(
+        r"^\| `(multipay\.\w+)` \|", generated("checks.md"), re.MULTILINE
+    )
+    given = set(re.findall(r'id="(multipay\.\w+)"', inspect.getsource(checks)))
+    assert listed == sorted(listed)
+    assert set(listed) == given
+
+
+def test_every_address_is_listed():
+    listed = re.findall(
+        r"^\| `(\w+)` \| `([\w<>/]+)` \|", generated("pages.md"), re.MULTILINE
+    )
+    routes = {
+        pattern.name: re.sub(r"<\w+:(?:\w+_)?(\w+)>", r"<\1>", str(pattern.pattern))
+        for pattern in urls.urlpatterns
+    }
+    assert dict(listed) == routes
+
+
+def test_every_command_is_explained_and_is_called_as_it_can_be():
+    commands = {
+        name
+        for name, app in get_commands().items()
+        if app == "django_multipay" and not name.startswith("_")
+    }
+    text = "\n".join(all_pages().values())
+    called = re.findall(r"(manage\.py |`)(multipay_\w+)([^`|\n]*)", text)
+    assert {name for how, name, _ in called if how != "`"} == commands
+    for _, name, arguments in called:
+        if name not in commands:
+            continue  # a fixture or a throttle
+        parser = load_command_class("django_multipay", name).create_parser("", name)
+        known = set(parser._option_string_actions)
+        options = {word for word in arguments.split() if word.startswith("--")}
+        assert options <= known, f"{name}{arguments}"
+
+
+def test_the_log_lines_of_the_troubles_are_in_the_code():
+    package = ROOT / "django_multipay"
+    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    code = re.sub(r"%[srd]", "…", re.sub(r'"\s+f?"', "", code))
+    page = generated("troubleshooting.md")
+    said = re.findall(r"log (?:line )?says (`[^`]+`)", page)
+    assert len(said) >= 8
+    for line in said:
+        for part in line.strip("`").split("…"):
+            assert part.strip(" :") in code, line
+
+
+def test_the_troubles_are_told_by_their_symptoms():
+    symptoms = re.findall(r"^### (.+)$", generated("troubleshooting.md"), re.MULTILINE)
+    assert len(symptoms) >= 15
+    assert len(set(symptoms)) == len(symptoms)
+
+
+@pytest.mark.django_db
+def test_an_empty_message_to_a_callback_is_refused_by_the_app_itself(shop, client):
+    for alias in shop.MULTIPAY["PROVIDERS"]:
+        answer = client.post(f"/payments/webhook/{alias}/")
+        assert answer.status_code in {400, 401}
+    assert client.post("/payments/webhook/nobody/").status_code == 404
+
+
+CHAPTERS = [
+    "What it is",
+    "Options",
+    "Capabilities",
+    "How the buyer pays",
+    "Callbacks to register",
+    "Amounts",
+    "Test mode",
+    "Limits and quirks",
+    "What we could not verify",
+    "Sources",
+]
+
+
+@pytest.mark.parametrize("provider", [one.slug for one in provider_classes()])
+def test_the_page_of_a_provider_has_every_chapter_and_dates_its_sources(provider):
+    page = generated(f"providers/{provider}.md")
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == CHAPTERS
+    sources = page.partition("## Sources")[2]
+    rows = [line for line in sources.splitlines() if line.startswith("| [")]
+    assert rows
+    for row in rows:
+        assert re.search(r"\| 20\d\d-\d\d-\d\d", row), row
+
+
+# Links ---------------------------------------------------------------------------------
+
+LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
+BARE = re.compile(r"<(https?://[^>\s]+)>")
+OWN_MACHINE = re.compile(r"http://127\.0\.0\.1:\d+/[\w/]*")
+
+
+def anchors(text: str) -> set[str]:
+    """What a link into the page may end with, as GitHub and MyST make it."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,3} (.+)$", prose, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    named = re.findall(r"^\(([\w-]+)\)=$", prose, re.MULTILINE)
+    return {heading.replace(" ", "-") for heading in plain} | set(named)
+
+
+def links(text: str) -> list[str]:
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [*LINK.findall(prose), *BARE.findall(prose)]
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_no_link_of_a_page_is_dead(page):
+    pages = all_pages()
+    for link in links(pages[page]):
+        if link.startswith("http"):
+            assert link.startswith("https://") or OWN_MACHINE.fullmatch(link), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            name = target.resolve().relative_to(ROOT).as_posix()
+            assert anchor in anchors(pages[name]), link
+
+
+def test_every_picture_is_shown_and_small():
+    shown = "\n".join(all_pages().values())
+    for picture in (DOCS / "_static").iterdir():
+        assert f"_static/{picture.name})" in shown, picture.name
+        assert picture.stat().st_size <= 200 * 1024, picture.name
