@@ -30,9 +30,9 @@ class Event(models.Model):
 
 
 class Return(models.Model):
-    """Money given back."""
+    """The intent to give money back; the charge says what came of it."""
 
     charge = models.ForeignKey(Charge, on_delete=models.PROTECT)
     reference = models.CharField(max_length=30, unique=True)
     amount_minor = models.BigIntegerField()
-    status = models.CharField(max_length=20, default="requested")
+    created_at = models.DateTimeField(auto_now_add=True)

@@ -1,0 +1,105 @@
+"""One file for each run: the figures, when, with which versions, on what machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+
+PACKAGES = (
+    "Django",
+    "django-multipay",
+    "requests",
+    "gunicorn",
+    "django-payments",
+    "django-getpaid",
+    "dj-stripe",
+)
+
+Row = dict[str, Any]
+Run = dict[str, Any]
+
+
+def new_run() -> Run:
+    """Return a run without figures yet: only what was true when it began."""
+    from benchmarks.contestants import absent
+
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "database": _database(),
+        "versions": {
+            "Python": platform.python_version(),
+            **{name: found for name in PACKAGES if (found := _version(name))},
+        },
+        "machine": _machine(),
+        # Far above 0, the figures were measured beside something else.
+        "load": round(os.getloadavg()[0], 1),
+        "absent": absent(),
+        "rows": [],
+    }
+
+
+def write(run: Run, file: Path) -> None:
+    """Write ``run`` to ``file`` as JSON."""
+    file.write_text(json.dumps(_rounded(run), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Return ``value`` without digits that mean nothing."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def keep(run: Run) -> None:
+    """Add ``run`` to the results, and draw the plots of the documentation anew."""
+    from benchmarks import plots
+
+    moment = datetime.fromisoformat(run["date"]).strftime("%Y-%m-%dT%H%M%S")
+    write(run, FOLDER / f"{moment}-{run['database'].split()[0].lower()}.json")
+    plots.draw()
+
+
+def all_runs() -> list[Run]:
+    """Return what was kept, the oldest first."""
+    return [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+
+
+def newest() -> dict[str, dict[str, tuple[Run, list[Row]]]]:
+    """Return database to job to the newest run that did it, and its rows."""
+    found: dict[str, dict[str, tuple[Run, list[Row]]]] = {}
+    for run in all_runs():
+        jobs = found.setdefault(run["database"].split()[0], {})
+        for job in dict.fromkeys(row["job"] for row in run["rows"]):
+            jobs[job] = (run, [row for row in run["rows"] if row["job"] == job])
+    return found
+
+
+def _database() -> str:
+    from django.db import connection
+
+    connection.ensure_connection()
+    numbers = connection.get_database_version()
+    return f"{connection.display_name} {'.'.join(map(str, numbers))}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
