@@ -119,6 +119,11 @@ def _lock(payment_id: int) -> Payment:
     return Payment.objects.select_for_update().get(pk=payment_id)
 
 
+def _lock_again(payment: Payment) -> None:
+    """Refresh ``payment``, locked until the transaction ends."""
+    payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+
+
 # Payments and operations -----------------------------------------------------------
 
 
@@ -169,10 +174,13 @@ def _begin_checkout(
 ) -> Operation | None:
     slot = f"checkout:{payment.pk}"
     with transaction.atomic(durable=True):
-        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        _lock_again(payment)
         if payment.next_action:
             return None
         admit()
+        if payment.started_at is not None:
+            # Answered, and nothing for the buyer to do: it may have been a charge.
+            return None
         operation = (
             None if is_first else Operation.objects.filter(open_slot=slot).first()
         )
@@ -275,7 +283,7 @@ def conclude_operation(
 
 def _ask_soon(operation: Operation) -> None:
     """Let somebody ask what became of a checkout whose answer was lost."""
-    Payment.objects.filter(pk=operation.payment_id, sync_at=None).update(
+    Payment.objects.filter(pk=_payment_id(operation), sync_at=None).update(
         sync_at=DatabaseNow()
     )
 
@@ -314,7 +322,7 @@ def conclude_checkout(
         is_stored = _store_page(payment, snapshot)
         is_ours = _conclude(operation, OperationState.SUCCEEDED)
         if not is_stored:
-            payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+            _lock_again(payment)
             if is_ours or not payment.next_action:
                 _note_start(payment, snapshot)
 
@@ -526,7 +534,7 @@ def request_operation(
     """
     notices: list[Notice] = []
     with transaction.atomic():
-        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        _lock_again(payment)
         locked = payment
         if intent.client_key is not None:
             seen = Operation.objects.filter(client_key=intent.client_key).first()
@@ -886,7 +894,7 @@ def conclude_refund(
     payment = refund.payment
     notices: list[Notice] = []
     with transaction.atomic(durable=True):
-        payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+        _lock_again(payment)
         refund.refresh_from_db()
         _conclude_refund(payment, refund, snapshot, source, operation, notices)
     return notices
@@ -1995,6 +2003,9 @@ _PROOF: Mapping[str, tuple[OperationKind, ...]] = {
     TransactionKind.SETTLEMENT: (OperationKind.SETTLE,),
     # Its own call is concluded with it.
     TransactionKind.REFUND: (),
+    # What does not fit may be about something else, and so is what a person says of it.
+    TransactionKind.DISCREPANCY: (),
+    TransactionKind.REVIEW_RELEASE: (),
 }
 """Which calls a new fact proves to have happened; any other kind, the start."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import timedelta
 from itertools import permutations
 
@@ -14,6 +15,7 @@ from django.urls import include, path
 from django.utils import timezone
 from moneyed import Money
 
+from django_multipay import signals
 from django_multipay.enums import (
     DeclineCode,
     OperationState,
@@ -530,12 +532,17 @@ def test_a_buyer_pays_and_the_shop_hears_of_it_without_any_return(
     live_corridor, listen
 ):
     paid = listen("payment_paid")
+    is_told = threading.Event()
+    signals.payment_paid.connect(lambda **news: is_told.set(), weak=False, dispatch_uid=1)
     payment = order()
     live_corridor.pay(payment, "close")
     sent = live_corridor.sandbox.post("/_control/callbacks/flush")
     assert sent == {"pending": 0, "delivered": 1, "undelivered": 0}
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
+    # After the answer, so the provider may be done before.
+    assert is_told.wait(timeout=30)
+    signals.payment_paid.disconnect(dispatch_uid=1)
     assert len(paid) == 1
 
 

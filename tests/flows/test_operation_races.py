@@ -152,15 +152,21 @@ def meet(patch: pytest.MonkeyPatch, owner: Any, name: str, count: int) -> None:
 
 def decide_without_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Let every thread's first decision read the payment without locking it."""
-    locked, been_there = ledger._lock, threading.local()
+    been_there = threading.local()
 
-    def first_unlocked(payment_id: int) -> Payment:
-        if hasattr(been_there, "yes"):
-            return locked(payment_id)
-        been_there.yes = True
-        return unlocked(payment_id)
+    def first_unlocked(name: str, otherwise: Callable[[Any], Any]) -> None:
+        locked = getattr(ledger, name)
 
-    patch.setattr(ledger, "_lock", first_unlocked)
+        def decide(payment: Any) -> Any:
+            if hasattr(been_there, "yes"):
+                return locked(payment)
+            been_there.yes = True
+            return otherwise(payment)
+
+        patch.setattr(ledger, name, decide)
+
+    first_unlocked("_lock", unlocked)
+    first_unlocked("_lock_again", Payment.refresh_from_db)
 
 
 # More than there is ---------------------------------------------------------------------
@@ -444,6 +450,7 @@ def test_an_answer_and_other_news_of_the_refund_at_once_are_one_fact(
     provider.will("refund", answer)
     if not is_locked:
         monkeypatch.setattr(ledger, "_lock", unlocked)
+        monkeypatch.setattr(ledger, "_lock_again", Payment.refresh_from_db)
     meet(monkeypatch, ledger, "_is_new", 2)
     at_once([lambda: refund_payment(again(payment), SIXTY), tell])
     assert Refund.objects.get().status == RefundStatus.SUCCEEDED

@@ -32,8 +32,8 @@ from django_multipay.enums import (
     TransactionKind,
     Verdict,
 )
+from django_multipay.exceptions import InvalidTransition
 from django_multipay.flows import (
-    checkout,
     create_payment,
     deliver_notices,
     start_payment,
@@ -252,6 +252,7 @@ def test_twin_without_the_lock_the_money_is_forgotten_where_rows_are_locked_sing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ledger, "_lock", unlocked)
+    monkeypatch.setattr(ledger, "_lock_again", Payment.refresh_from_db)
     payment = new_payment()
     was_overtaken = a_failure_overtaken_by_the_money(payment, monkeypatch)
     assert count(payment, TransactionKind.CAPTURE) == 1
@@ -313,6 +314,7 @@ def test_the_same_claim_twice_at_once_is_one_fact(
     payment = new_payment()
     # Even without the lock: the unique constraint is the second guard.
     monkeypatch.setattr(ledger, "_lock", unlocked)
+    monkeypatch.setattr(ledger, "_lock_again", Payment.refresh_from_db)
     verdicts = two_equal_claims([payment, payment], monkeypatch)
     assert sorted(verdicts) == [Verdict.APPLIED, Verdict.IGNORED]
     assert count(payment, TransactionKind.CAPTURE) == 1
@@ -350,7 +352,9 @@ def test_different_facts_of_one_payment_by_eight_threads_are_all_counted() -> No
 
 @pytest.mark.parametrize("is_expired", [False, True])
 def test_of_sixteen_workers_one_gets_the_operation(is_expired: bool) -> None:
-    operation = new_payment().operations.get()
+    operation = Operation.objects.create(
+        kind=OperationKind.CHECKOUT, payment=new_payment()
+    )
     if is_expired:
         Operation.objects.update(
             state=OperationState.IN_FLIGHT, lease_until=datetime(2020, 1, 1, tzinfo=UTC)
@@ -408,15 +412,15 @@ def test_a_click_that_another_overtakes_gets_the_page_of_the_other(
         amount=Money("26.30", "USD"),
         buyer=corridor.buyer,
     )
-    original = checkout._check_startable
+    original = ledger.begin_checkout
     others = []
 
-    def overtake(mine: Payment, *chosen: str) -> None:
-        original(mine, *chosen)
-        monkeypatch.setattr(checkout, "_check_startable", original)
+    def overtake(mine: Payment, *admit: Any, **chosen: Any) -> Operation | None:
+        monkeypatch.setattr(ledger, "begin_checkout", original)
         others.append(start_payment(Payment.objects.get(pk=mine.pk)))
+        return original(mine, *admit, **chosen)
 
-    monkeypatch.setattr(checkout, "_check_startable", overtake)
+    monkeypatch.setattr(ledger, "begin_checkout", overtake)
     assert start_payment(payment) == others[0]
     assert corridor.calls()["ready"] == 1
     assert Operation.objects.filter(kind=OperationKind.CHECKOUT).count() == 1
@@ -431,14 +435,15 @@ def test_a_payment_settled_meanwhile_is_not_opened_again(
         amount=Money("26.30", "USD"),
         buyer=corridor.buyer,
     )
-    original = checkout._check_startable
+    original = ledger.begin_checkout
 
-    def overtake(mine: Payment, *chosen: str) -> None:
-        original(mine, *chosen)
+    def overtake(mine: Payment, *admit: Any, **chosen: Any) -> Operation | None:
         apply(mine, PaymentStatus.PAID)
+        return original(mine, *admit, **chosen)
 
-    monkeypatch.setattr(checkout, "_check_startable", overtake)
-    assert start_payment(payment) is None
+    monkeypatch.setattr(ledger, "begin_checkout", overtake)
+    with pytest.raises(InvalidTransition, match="is paid"):
+        start_payment(payment)
     assert corridor.calls()["ready"] == 0
 
 
