@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django_multipay.enums import (
@@ -113,7 +113,7 @@ class StubProvider(Provider):
         )
         return [ProviderEvent(snapshot=snapshot, event_id=said["event"])]
 
-    def _post(self, path: str, said: dict[str, object]) -> dict[str, str]:
+    def _post(self, path: str, said: Mapping[str, object]) -> dict[str, str]:
         wire = HttpRequest(
             operation=path,
             method="POST",

@@ -14,9 +14,6 @@ logger = logging.getLogger("django_multipay.flows")
 Progress = Callable[[str, int, int], None]
 """Called with the name of a model, how many rows were looked at, and of how many."""
 
-MOST_NAMED = 20
-"""How many rows of a kind a report names; it counts them all."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
@@ -66,9 +63,9 @@ def rotate_keys(*, dry_run: bool = False, progress: Progress | None = None) -> R
         rows[label] = second.rows
         left[label] = second.old
         rotated[label] = max(first.old - second.old, 0)
-        unreadable[label] = len(second.unreadable)
-        if troubled := [*second.unreadable, *first.twins]:
-            named[label] = troubled[:MOST_NAMED]
+        unreadable[label] = second.unreadable
+        if troubled := dict.fromkeys([*second.named, *first.named]):
+            named[label] = [*troubled][: keys.MOST_NAMED]
     report = Rotation(
         rows=rows, rotated=rotated, left=left, unreadable=unreadable, named=named
     )

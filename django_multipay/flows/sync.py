@@ -67,9 +67,11 @@ def sync_claimed(payment: Payment) -> bool:
     verdict = Verdict.IGNORED
     if can_ask:
         snapshot = ask(provider, payment)
-        verdict = ledger.apply_snapshot(
-            payment.pk, snapshot, account=account_of(provider), source=Source.SYNC
-        )
+        account = account_of(provider)
+        if ledger.has_news(payment, snapshot, account=account):
+            verdict = ledger.apply_snapshot(
+                payment.pk, snapshot, account=account, source=Source.SYNC
+            )
         plans.hear(payment, snapshot, verdict)
     if verdict == Verdict.APPLIED or ledger.is_abandoned(payment):
         payment.refresh_from_db(fields=["status", "expires_at"])

@@ -27,6 +27,9 @@ logger = logging.getLogger("django_multipay.ledger")
 CHUNK = 100
 """Rows written in one transaction; what is in memory at a time."""
 
+MOST_NAMED = 20
+"""How many rows of a kind are named; all are counted."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -35,10 +38,16 @@ class Tally:
     rows: int = 0
     old: int = 0
     """Rows with a value under another key than the first."""
-    unreadable: list[int] = field(default_factory=list)
-    """Keys of rows with a value that no key opens."""
-    twins: list[int] = field(default_factory=list)
-    """Keys of rows whose new digest another row has already."""
+    unreadable: int = 0
+    """Rows with a value that no key opens."""
+    named: list[int] = field(default_factory=list)
+    """The first rows that need a person: unreadable, or with a digest that another row
+    has already."""
+
+    def name(self, key: int) -> None:
+        """Name the row ``key``, unless `MOST_NAMED` are named."""
+        if len(self.named) < MOST_NAMED:
+            self.named.append(key)
 
 
 def sealed_models() -> Iterator[tuple[type[models.Model], Sequence[str]]]:
@@ -130,7 +139,8 @@ def rotate_chunk(
         try:
             changed = changes(model, names, row)
         except (MultipayError, ValueError):
-            tally.unreadable.append(row["pk"])
+            tally.unreadable += 1
+            tally.name(row["pk"])
             continue
         if changed:
             tally.old += 1
@@ -143,7 +153,7 @@ def rotate_chunk(
         # Somewhere among them; so each by itself, and the one is named.
         for row, changed in wanted:
             if _has_twin(model, row, changed):
-                tally.twins.append(row["pk"])
+                tally.name(row["pk"])
             else:
                 _write(model, [(row, changed)])
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 
 from django_multipay import crypto, states
 from django_multipay.enums import (
@@ -34,7 +34,6 @@ from django_multipay.models import (
     Token,
     WebhookDelivery,
 )
-from django_multipay.models.fields import exactly
 
 ERASED = "erased-"
 """How the pseudonym of a customer begins, which takes the place of the shop's id."""
@@ -167,11 +166,9 @@ def forget_buyers(keys: Sequence[int]) -> int:
     """
     with transaction.atomic(durable=True):
         rows = Payment.objects.filter(pk__in=keys)
-        for customer in set(rows.values_list("customer_id", flat=True)):
-            own = rows.filter(exactly("customer_id", customer))
-            own.update(customer_id=pseudonym(customer))
         count = rows.update(
             **_BUYER,
+            customer_id=_pseudonyms(rows),
             metadata={},
             details={},
             next_action=None,
@@ -198,13 +195,17 @@ def forget_tokens(keys: Sequence[int]) -> int:
 
 
 def _renamed(rows: QuerySet[Any], values: dict[str, Any]) -> int:
-    count = 0
     with transaction.atomic(durable=True):
-        for customer in set(rows.values_list("customer_id", flat=True)):
-            count += rows.filter(exactly("customer_id", customer)).update(
-                customer_id=pseudonym(customer), **values
-            )
-    return count
+        return rows.update(customer_id=_pseudonyms(rows), **values)
+
+
+def _pseudonyms(rows: QuerySet[Any]) -> Case:
+    """Return who the customer of each of ``rows`` is from now on: in one statement."""
+    customers = rows.exclude(customer_id="").values_list("pk", "customer_id")
+    return Case(
+        *(When(pk=key, then=Value(pseudonym(customer))) for key, customer in customers),
+        default=F("customer_id"),
+    )
 
 
 def pseudonym(customer_id: str) -> str:

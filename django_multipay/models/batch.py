@@ -40,7 +40,12 @@ class Batch(models.Model):
 class BatchItem(models.Model):
     """One payment of a batch, and what became of it."""
 
-    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="items")
+    batch = models.ForeignKey(
+        Batch,
+        on_delete=models.PROTECT,
+        related_name="items",
+        db_index=False,  # The constraint's begins with it.
+    )
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(
         max_length=10,

@@ -17,7 +17,7 @@ class IdempotencyKey(models.Model):
     ``lease_until`` says from when on another one may carry it on.
     """
 
-    digest = models.CharField(max_length=64, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
     """Who asked, and under which key."""
     fingerprint = models.CharField(max_length=64, editable=False)
     """What was asked: method, path and body."""
@@ -34,6 +34,11 @@ class IdempotencyKey(models.Model):
         verbose_name_plural = _("idempotency keys")
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["expires_at"], name="multipay_idempotency_expiry"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["digest"], name="multipay_idempotency_digest"
+            ),
         ]
 
     def __str__(self) -> str:

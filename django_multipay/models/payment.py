@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from moneyed import Money
 
 from django_multipay.enums import (
     CaptureMode,
@@ -23,19 +22,20 @@ from django_multipay.enums import (
     TransactionKind,
 )
 from django_multipay.exceptions import InvalidOperation
-from django_multipay.messages import NextAction, load_action
 from django_multipay.models.fields import (
     EncryptedJSONField,
     currency_code,
     minor_units,
 )
 from django_multipay.money import MAX_MINOR, from_minor, to_minor
-from django_multipay.states import Fact
 
 if TYPE_CHECKING:
     from django_stubs_ext.db.models.manager import RelatedManager
+    from moneyed import Money
 
+    from django_multipay.messages import NextAction
     from django_multipay.models.operation import Operation
+    from django_multipay.states import Fact
 
 _REFERENCE_ALPHABET = string.ascii_lowercase + string.digits
 
@@ -61,11 +61,10 @@ class Payment(models.Model):
         _("public id"), default=uuid.uuid4, unique=True, editable=False
     )
     provider = models.CharField(_("provider"), max_length=64, blank=True)
-    order_id = models.CharField(_("order"), max_length=64, db_index=True)
+    order_id = models.CharField(_("order"), max_length=64)
     merchant_reference = models.CharField(
         _("our reference"),
         max_length=30,
-        unique=True,
         default=new_merchant_reference,
         editable=False,
     )
@@ -134,6 +133,7 @@ class Payment(models.Model):
         null=True,
         blank=True,
         related_name="payments",
+        db_index=False,  # Nobody asks for them.
     )
     plan = models.ForeignKey(
         "multipay.RecurringPlan",
@@ -141,6 +141,7 @@ class Payment(models.Model):
         null=True,
         blank=True,
         related_name="payments",
+        db_index=False,  # The constraint's begins with it.
     )
     plan_due_on = models.DateField(null=True, editable=False)
     plan_attempt = models.PositiveSmallIntegerField(default=0, editable=False)
@@ -193,6 +194,7 @@ class Payment(models.Model):
                 fields=["review_reason", "-created_at", "-id"],
                 name="multipay_payment_review",
             ),
+            models.Index(fields=["order_id"], name="multipay_payment_order"),
             models.Index(fields=["buyer_email"], name="multipay_payment_email"),
             models.Index(fields=["sync_at"], name="multipay_payment_sync"),
             models.Index(
@@ -200,7 +202,13 @@ class Payment(models.Model):
             ),
             models.Index(fields=["customer_id"], name="multipay_payment_customer"),
         ]
+        # Not ``unique`` or ``db_index`` at a text: PostgreSQL would get a second index of
+        # it, for searches by its beginning, which nobody makes, and which each row costs.
         constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["merchant_reference"],
+                name="multipay_payment_merchant_reference",
+            ),
             models.UniqueConstraint(
                 fields=["provider", "provider_reference"],
                 name="multipay_payment_provider_reference",
@@ -262,6 +270,10 @@ class Payment(models.Model):
     @property
     def action(self) -> NextAction | None:
         """What the buyer has to do next, if anything."""
+        # Not at the top: the messages are dear to define, and most processes that
+        # load the models (a migration, a shell) send none.
+        from django_multipay.messages import load_action
+
         return load_action(self.next_action) if self.next_action else None
 
     def get_checkout_url(self) -> str:
@@ -298,7 +310,10 @@ class Transaction(models.Model):
     """One fact about a payment: append-only, here and in the database."""
 
     payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, related_name="transactions"
+        Payment,
+        on_delete=models.PROTECT,
+        related_name="transactions",
+        db_index=False,  # The constraint's begins with it.
     )
     kind = models.CharField(max_length=24, choices=TransactionKind.choices)
     amount_minor = minor_units(default=0)
@@ -358,6 +373,9 @@ class Transaction(models.Model):
 
     def as_fact(self) -> Fact:
         """Return what the fold needs to know."""
+        # Not at the top: only what folds facts needs their tables.
+        from django_multipay.states import Fact
+
         return Fact(
             kind=TransactionKind(self.kind),
             amount_minor=self.amount_minor,
@@ -384,7 +402,6 @@ class Refund(models.Model):
     merchant_reference = models.CharField(
         _("our reference"),
         max_length=30,
-        unique=True,
         default=new_merchant_reference,
         editable=False,
     )
@@ -424,8 +441,13 @@ class Refund(models.Model):
         ordering: ClassVar[list[str]] = ["-id"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["sync_at"], name="multipay_refund_sync"),
+            models.Index(fields=["-created_at", "-id"], name="multipay_refund_created"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["merchant_reference"],
+                name="multipay_refund_merchant_reference",
+            ),
             models.CheckConstraint(
                 condition=models.Q(amount_minor__gt=0, amount_minor__lte=MAX_MINOR),
                 name="multipay_refund_amount",

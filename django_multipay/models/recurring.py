@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from moneyed import Money
 
 from django_multipay.enums import (
     DeclineCode,
@@ -27,6 +26,7 @@ from django_multipay.recurrence import due_date
 
 if TYPE_CHECKING:
     from django_stubs_ext.db.models.manager import RelatedManager
+    from moneyed import Money
 
     from django_multipay.models.operation import Operation
     from django_multipay.models.payment import Payment
@@ -41,7 +41,7 @@ class Token(models.Model):
         _("public id"), default=uuid.uuid4, unique=True, editable=False
     )
     provider = models.CharField(_("provider"), max_length=64)
-    customer_id = models.CharField(_("customer"), max_length=64, db_index=True)
+    customer_id = models.CharField(_("customer"), max_length=64)
     provider_token = EncryptedJSONField(default=None, blank=True, editable=False)
     """Erased once the method was deleted."""
     identity = EncryptedJSONField(default=None, blank=True, editable=False)
@@ -90,7 +90,11 @@ class Token(models.Model):
             ("end_token", _("Can delete saved methods at the provider")),
         ]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["expires_on"], name="multipay_token_expiry"),
+            models.Index(
+                fields=["status", "expiry_told_at", "expires_on"],
+                name="multipay_token_expiring",
+            ),
+            models.Index(fields=["customer_id"], name="multipay_token_customer"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -112,8 +116,8 @@ class RecurringPlan(models.Model):
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     provider = models.CharField(_("provider"), max_length=64)
-    customer_id = models.CharField(_("customer"), max_length=64, db_index=True)
-    order_id = models.CharField(_("order"), max_length=64, blank=True, db_index=True)
+    customer_id = models.CharField(_("customer"), max_length=64)
+    order_id = models.CharField(_("order"), max_length=64, blank=True)
     description = models.CharField(_("description"), max_length=255, blank=True)
     buyer_name = models.CharField(_("buyer"), max_length=150, blank=True)
     buyer_email = models.EmailField(_("e-mail"), blank=True)
@@ -192,6 +196,8 @@ class RecurringPlan(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["status", "next_on"], name="multipay_plan_due"),
+            models.Index(fields=["customer_id"], name="multipay_plan_customer"),
+            models.Index(fields=["order_id"], name="multipay_plan_order"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
