@@ -78,7 +78,11 @@ def _send(notice: Notice) -> str:
     """Send the signals of ``notice``; return what went wrong, or ""."""
     problems = []
     for name in notice.signals:
-        signal: Signal = getattr(signals, name)
+        signal: Signal | None = getattr(signals, name, None)
+        if signal is None:
+            # Written by a newer version: one of its workers will know it.
+            problems.append(f"{name}: no such signal here")
+            continue
         results = signal.send_robust(
             sender=Payment,
             payment=notice.payment,

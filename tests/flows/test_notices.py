@@ -281,6 +281,24 @@ def test_a_receiver_may_roll_its_own_work_back_and_start_another_payment(scripte
 
 
 @pytest.mark.django_db(transaction=True)
+def test_news_of_a_newer_version_wait_for_it_and_hold_up_no_others(listen):
+    heard = listen("payment_paid")
+    first, second = new_payment(), new_payment()
+    for payment in (first, second):
+        ledger.apply_snapshot(
+            payment.pk,
+            snapshot_of(payment, PaymentStatus.PAID),
+            account=account_of(registry["scripted"]),
+            source=Source.SYNC,
+        )
+    Notice.objects.filter(payment=first).update(signals=["payment_teleported"])
+    assert deliver_notices() == 1
+    assert [news["payment"] for news in heard] == [second]
+    waiting = Notice.objects.get(payment=first)
+    assert waiting.state == NoticeState.WAITING
+    assert "payment_teleported" in waiting.error
+
+
 def test_a_rollback_of_facts_takes_their_notice_along(monkeypatch, listen):
     heard = listen("payment_paid")
     payment = new_payment()
