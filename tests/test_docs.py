@@ -540,6 +540,7 @@ def test_the_page_of_a_provider_has_every_chapter_and_dates_its_sources(provider
 
 # Links ---------------------------------------------------------------------------------
 
+FENCED = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
 BARE = re.compile(r"<(https?://[^>\s]+)>")
 OWN_MACHINE = re.compile(r"http://127\.0\.0\.1:\d+/[\w/]*")
@@ -547,7 +548,7 @@ OWN_MACHINE = re.compile(r"http://127\.0\.0\.1:\d+/[\w/]*")
 
 def anchors(text: str) -> set[str]:
     """What a link into the page may end with, as GitHub and MyST make it."""
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = FENCED.sub("", text)
     headings = re.findall(r"^#{1,3} (.+)$", prose, re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     named = re.findall(r"^\(([\w-]+)\)=$", prose, re.MULTILINE)
@@ -555,7 +556,7 @@ def anchors(text: str) -> set[str]:
 
 
 def links(text: str) -> list[str]:
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = FENCED.sub("", text)
     return [*LINK.findall(prose), *BARE.findall(prose)]
 
 
@@ -577,5 +578,7 @@ def test_no_link_of_a_page_is_dead(page):
 def test_every_picture_is_shown_and_small():
     shown = "\n".join(all_pages().values())
     for picture in (DOCS / "_static").iterdir():
-        assert f"_static/{picture.name})" in shown, picture.name
+        # A link in the text, or the directive "image".
+        shapes = (f"_static/{picture.name}{end}" for end in (")", "\n"))
+        assert any(shape in shown for shape in shapes), picture.name
         assert picture.stat().st_size <= 200 * 1024, picture.name

@@ -22,6 +22,7 @@ from tests.flows.buyer import EximbayBuyer
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+TESTING = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 FILE_NAME = re.compile(r"^(?:#|<!--) (myshop/[\w/.]+)(?: -->)?\n")
 INSTALLATION = ("python -m venv ", "source ", "python -m pip install ")
 SERVERS = {
@@ -168,3 +169,9 @@ def test_the_quickstart_takes_a_payment_in_thirty_lines(tmp_path):
         story = browser.get(link).text
         for words in re.findall(r"\*(The whole story|Refund)\*", PAGE):
             assert words in story
+
+    first_test = TESTING.partition("## The first test")[2].partition("\n## ")[0]
+    settings, test = re.findall(r"^```\w+\n(.*?)^```$", first_test, re.M | re.S)
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
+    (tmp_path / "test_first.py").write_text(test, encoding="utf-8")
+    run(tmp_path, "python -m pytest -q")

@@ -3,13 +3,17 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from django_multipay.sandbox import wire
 from django_multipay.sandbox.books import (
@@ -42,6 +46,25 @@ CROSS_ORIGIN_HEADERS = {
 TEXT_KEPT = 2_000
 
 
+class OwnPagesOnly:
+    """Lets programs and the desk's own pages press its buttons, no page of a stranger.
+
+    Whatever site a developer visits could otherwise turn the messages to itself.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 to what a browser sends for another site."""
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        app = self.app
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            app = JSONResponse({"error": f"{origin} may not do this"}, status_code=403)
+        await app(scope, receive, send)
+
+
 def create_app(others: Sequence[str] = ()) -> Starlette:
     """One fresh world, with the providers of the modules `others` beside our own.
 
@@ -67,7 +90,11 @@ def create_app(others: Sequence[str] = ()) -> Starlette:
         routes=[
             Route("/", RedirectResponse("/_control/")),
             Mount("/_static", StaticFiles(directory=STATIC)),
-            Mount("/_control", routes=control.routes()),
+            Mount(
+                "/_control",
+                routes=control.routes(),
+                middleware=[Middleware(OwnPagesOnly)],
+            ),
             *_provider_routes(world, faults, providers),
         ],
         lifespan=lifespan,

@@ -1,7 +1,7 @@
 """Messages to the shop: sent, sent again until acknowledged, and all remembered.
 
-`Deliveries` is the courier of the whole sandbox. A gateway hands its messages to its
-own `Outbox`, which knows the settings that all gateways share.
+`Deliveries` is the courier of the whole sandbox. A provider hands its messages to its
+own `Outbox`, which knows the settings that all providers share.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def is_ok(status: int, answer: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a gateway has to say about one payment."""
+    """What a provider has to say about one payment."""
 
     kind: str
     url: str
@@ -191,7 +191,7 @@ class Deliveries:
 
 
 class Outbox:
-    """One gateway's messages, sent as its standard settings say."""
+    """One provider's messages, sent as its standard settings say."""
 
     def __init__(
         self, provider: str, deliveries: Deliveries, settings: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What every gateway reads and writes alike: JSON without surprises, and addresses."""
+"""What every provider reads and writes alike: JSON without surprises, and addresses."""
 
 import json
 import re
@@ -14,7 +14,7 @@ MOST_LEVELS = 50
 
 
 class Malformed(ValueError):
-    """The body is nothing that a gateway reads; the text says why."""
+    """The body is nothing that a provider reads; the text says why."""
 
 
 class WrongMediaType(Malformed):

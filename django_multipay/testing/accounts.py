@@ -11,7 +11,10 @@ from django_multipay.testing.plugin import Sandbox
 
 
 def slug_of(account: Mapping[str, Any]) -> str:
-    """Return the slug of the provider behind an entry of ``PROVIDERS``."""
+    """Return the slug of the provider behind an entry of ``PROVIDERS``.
+
+    ``ImportError`` where there is none.
+    """
     return str(import_string(account["BACKEND"]).slug)
 
 
@@ -22,7 +25,7 @@ def at_sandbox(
 
     Addresses and credentials become the sandbox's, other ``OPTIONS`` stay. A provider
     that the sandbox does not play is left as it is. ``site_url`` is where providers
-    send messages and buyers.
+    send messages and buyers. ``ImportError`` where an account has no provider.
     """
     played = sandbox.get("/_control/accounts")
     accounts = {}

@@ -199,11 +199,14 @@ class Pay:
         ValueError names the outcomes that the provider has, if this is none of them.
         AssertionError: the shop received the message or the buyer with an error or a
         redirect to somewhere else. What `start_payment` raises is not caught.
+        LookupError: the sandbox does not play the provider; nothing was sent to it.
         """
         if outcome not in BUTTONS:
             known = ", ".join(get_args(Outcome))
             raise ValueError(f"there is no outcome {outcome!r}; use one of: {known}")
         payment.refresh_from_db()
+        if alias := provider or payment.provider:
+            self._refuse_real_address(alias)
         if payment.status not in PAST_THE_PAGE:
             start_payment(payment, provider=provider)
         way_back = self._decided(payment, outcome)
@@ -213,6 +216,17 @@ class Pay:
             _return(payment, client or self._client, way_back)
         payment.refresh_from_db()
         return payment
+
+    def _refuse_real_address(self, alias: str) -> None:
+        """Raise LookupError for an account that was not moved to the sandbox."""
+        slug = registry[alias].slug
+        if slug not in self._sandbox.get("/_control/accounts"):
+            raise LookupError(
+                f"the sandbox of this test does not play {slug!r}, so {alias!r} would "
+                "be called at its real address; let the fixture multipay_sandbox be a "
+                "running_sandbox() with the module that plays it, and set its "
+                "shop_options"
+            )
 
     def _decided(self, payment: Payment, outcome: str) -> Mapping[str, Any]:
         """Press the button of the provider's page; return where it leads."""

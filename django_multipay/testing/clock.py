@@ -44,7 +44,8 @@ class Clock:
 
         What is due at a provider by then is done when this returns: sessions expire,
         plans are charged. Messages about it wait for ``deliver_webhook()``, and what
-        the shop does by a timer for whoever calls it.
+        the shop does by a timer for whoever calls it. ``httpx.HTTPStatusError`` if
+        it would go back.
         """
         span = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         if months:

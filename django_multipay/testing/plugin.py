@@ -32,18 +32,21 @@ STOP_SECONDS = 10
 
 
 class Sandbox:
-    """A sandbox in a process of its own; ``url`` is its origin."""
+    """A sandbox in a process of its own; ``url`` is its origin.
+
+    What it refuses is raised as ``httpx.HTTPStatusError``.
+    """
 
     def __init__(self, url: str, client: httpx.Client) -> None:
         self.url = url
         self._client = client
 
     def get(self, path: str) -> Any:
-        """What the control API answers, for example to ``/_control/requests``."""
+        """Return what the control API answers, for example to ``/_control/requests``."""
         return self._client.get(path).raise_for_status().json()
 
     def post(self, path: str, json: Any = None) -> Any:
-        """Change something through the control API, for example ``/_control/faults``."""
+        """Change something, for example ``/_control/faults``; return the answer."""
         return self._client.post(path, json=json).raise_for_status().json()
 
     def reset(self) -> None:
@@ -53,7 +56,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def running_sandbox(*providers: str) -> Iterator[Sandbox]:
-    """Run a sandbox for the ``with`` block.
+    """Run a sandbox for the ``with`` block; the test fails where it does not start.
 
     ``providers`` are dotted paths of modules whose providers it plays beside ours.
     """
@@ -151,7 +154,7 @@ def multipay_clock(
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], output: Path) -> str:
-    """The origin from the sandbox's ready line."""
+    """Return the origin from the sandbox's ready line."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         for line in output.read_text().splitlines(keepends=True):

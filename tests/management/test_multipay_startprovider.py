@@ -247,7 +247,9 @@ def test_a_slug_that_is_taken_is_refused(project, slug):
     assert everything(project) == {}
 
 
-@pytest.mark.parametrize("directory", [".", "..", "my-shop", "till/pay ments"])
+@pytest.mark.parametrize(
+    "directory", [".", "..", "my-shop", "till/pay ments", "till/class"]
+)
 def test_a_directory_that_is_no_package_is_refused(project, directory):
     with pytest.raises(CommandError, match=r"directory is .*; name a folder below"):
         start("zebrapay", directory)

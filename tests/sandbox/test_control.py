@@ -733,3 +733,22 @@ def test_the_docs_name_every_setting_operation_and_account(provider, sandbox):
 def test_the_docs_name_every_fault():
     for kind in WORK_IS_DONE:
         assert f"| `{kind}` |" in DOCS
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_no_page_of_a_stranger_presses_the_desks_buttons(sandbox, origin):
+    settings = {"eximbay": {"webhook_url": "https://evil.example/"}}
+    before = sandbox.get("/_control/settings").json()
+    answer = sandbox.post(
+        "/_control/settings",
+        content=json.dumps(settings),
+        headers={"Origin": origin, "Content-Type": "text/plain"},
+    )
+    assert answer.status_code == 403
+    assert sandbox.get("/_control/settings").json() == before
+
+
+def test_the_desks_own_page_presses_them(sandbox):
+    origin = str(sandbox.base_url).rstrip("/")
+    answer = sandbox.post("/_control/reset", headers={"Origin": origin})
+    assert answer.is_success

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command
@@ -61,3 +66,21 @@ def test_the_command_of_a_project_finds_what_the_project_finds(till, capfd):
     with pytest.raises(SystemExit):
         call_command("multipay_sandbox", port=0, provider=["farm.empty"])
     assert "--provider: farm.empty defines no subclass" in capfd.readouterr().err
+
+
+def test_a_command_that_is_told_to_stop_leaves_no_sandbox_behind():
+    command = [sys.executable, "-m", "django", "multipay_sandbox", "--port", "0"]
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    python_path = {"PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | settings | python_path | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        url = urlsplit(process.stdout.readline().split()[-1])
+        process.terminate()
+        assert process.wait(30) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((url.hostname, url.port), timeout=5)

@@ -241,6 +241,15 @@ def test_an_account_of_a_provider_that_is_not_played_stays_as_it_is(
     assert moved["PROVIDERS"]["own"] == stranger
 
 
+def test_a_payment_that_would_go_to_a_real_address_is_not_started(order, pay, settings):
+    stranger = {"BACKEND": "tests.flows.scripted.ScriptedProvider"}
+    settings.MULTIPAY = {"PROVIDERS": {"own": stranger}}
+    payment = order("own")
+    with pytest.raises(LookupError, match=r"does not play .*running_sandbox\(\)"):
+        pay(payment)
+    assert registry["own"].calls == []
+
+
 def test_an_outcome_that_comes_too_late_is_explained(order, pay):
     payment = pay(order("eximbay", amount=Money("50000", "KRW")), "awaiting_funds")
     with pytest.raises(ValueError, match=r"canceled: .* has an outcome"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -43,7 +44,11 @@ class Command(BaseCommand):
         ]
         # The sandbox finds what manage.py finds, wherever it was called from.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        # Whoever stops us means the sandbox; left alone, it would keep the port.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             sys.exit(subprocess.call(command, env=environment))  # noqa: S603
         except KeyboardInterrupt:
             self.stdout.write("Sandbox stopped.")
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -76,7 +76,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Write all of the files or none."""
+        """Write all of the files or none; `CommandError` says why none."""
         slug: str = options["slug"]
         directory: Path | None = options["directory"]
         _check_slug(slug)
@@ -118,9 +118,7 @@ class Command(BaseCommand):
 
 
 def _check_slug(slug: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9]{1,19}", slug, re.ASCII) or keyword.iskeyword(
-        slug
-    ):
+    if not (re.fullmatch(r"[a-z][a-z0-9]{1,19}", slug, re.ASCII) and _is_name(slug)):
         raise CommandError(
             f"slug is {slug!r}; use 2 to 20 lower-case letters and digits, a letter "
             "first and no word of Python's, such as 'acmepay'"
@@ -152,12 +150,16 @@ def _package_of(directory: Path) -> str:
     roots = [Path(entry).resolve() for entry in sys.path]
     below = [folder.relative_to(root).parts for root in roots if root in folder.parents]
     parts = min(below, key=len, default=())
-    if not parts or not all(part.isidentifier() for part in parts):
+    if not parts or not all(map(_is_name, parts)):
         raise CommandError(
             f"directory is '{directory}', which Python cannot import from; name a "
             "folder below the one that holds manage.py, such as shop/payments"
         )
     return ".".join(parts)
+
+
+def _is_name(part: str) -> bool:
+    return part.isidentifier() and not keyword.iskeyword(part)
 
 
 def _make_package(directory: Path) -> None:

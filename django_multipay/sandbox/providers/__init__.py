@@ -61,12 +61,12 @@ class Setting:
         return None if isinstance(value, str) else f"{self.name} must be a string"
 
 
-# Where there is one address per merchant; a gateway that is told an address with each
+# Where there is one address per merchant; a provider that is told an address with each
 # payment has no such setting.
 WEBHOOK_URL = Setting(
     "webhook_url", "", help="Where callbacks go; empty: they are recorded, not sent."
 )
-# Of every gateway that has callbacks; `callbacks.Outbox` obeys them.
+# Of every provider that has callbacks; `callbacks.Outbox` obeys them.
 CALLBACK_SETTINGS = (
     Setting("callbacks_enabled", True, help="false: callbacks are recorded, not sent."),
     Setting(
