@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def main() -> None:
-    """Send every request of the standard input, from so many clients at once."""
+    """Send every request of the standard input, from so many clients at once.
+
+    All times that it prints are in seconds; a line that breaks is an ``OSError``.
+    """
     said = json.load(sys.stdin)
     requests = [text.encode() for text in said["requests"]]
 

@@ -135,11 +135,6 @@ class Conf:
         return ports
 
     @property
-    def debug(self) -> bool:
-        """Whether the site runs in Django's debug mode."""
-        return bool(settings.DEBUG)
-
-    @property
     def source(self) -> str:
         """The settings module as it is written, or "" where there is none to read."""
         module = sys.modules.get(os.environ.get(ENVIRONMENT_VARIABLE, ""))

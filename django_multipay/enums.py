@@ -231,7 +231,6 @@ class MethodKind(TextChoices):
     VIRTUAL_ACCOUNT = "virtual_account", _("Deposit to an account")
     CONVENIENCE_STORE = "convenience_store", _("Convenience store")
     CRYPTO = "crypto", _("Cryptocurrency")
-    PAY_LATER = "pay_later", _("Pay later")
 
 
 class NoticeState(TextChoices):

@@ -381,11 +381,9 @@ class EndpointDeliveryAdmin(RecordAdmin):
     change_form_template = "admin/multipay/endpoint/delivery.html"
     list_display = (
         "created_at",
-        "event_type",
+        "shown_event",
         "shown_state",
-        "shown_endpoint",
         "attempts",
-        "last_status",
         "error",
     )
     list_filter = ("state", EndpointFilter)
@@ -402,10 +400,14 @@ class EndpointDeliveryAdmin(RecordAdmin):
         text = json.dumps(said, indent=2, ensure_ascii=False)
         return format_html("<pre>{}</pre>", text)
 
-    @admin.display(description=_("endpoint"))
-    def shown_endpoint(self, delivery: EndpointDelivery) -> str:
-        """Who hears of it."""
-        return Truncator(str(delivery.endpoint)).chars(30)
+    @admin.display(description=_("event"))
+    def shown_event(self, delivery: EndpointDelivery) -> str:
+        """What is told, and to whom."""
+        return format_html(
+            '{} <span class="multipay-note">{}</span>',
+            delivery.event_type,
+            Truncator(str(delivery.endpoint)).chars(30),
+        )
 
     @admin.display(description=_("state"))
     def shown_state(self, delivery: EndpointDelivery) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
-from moneyed import Money
+from moneyed import Currency, Money
 
 from django_multipay import money
 from django_multipay.enums import ReviewReason
@@ -14,6 +14,30 @@ from django_multipay.exceptions import InvalidAmount
 from django_multipay.messages import BankAccount
 
 MAX_REASON = 255
+
+
+class AmountField(forms.CharField):
+    """An amount in major units; cleaned it is text, of which `amount_of` makes Money."""
+
+    def __init__(self) -> None:
+        attrs = {"inputmode": "decimal", "autocomplete": "off"}
+        widget = forms.TextInput(attrs=attrs)
+        super().__init__(label=_("Amount"), max_length=24, widget=widget)
+
+
+def amount_of(text: str, currency: Currency) -> Money:
+    """Return the amount above zero that ``text`` says, in major units of ``currency``.
+
+    `ValidationError` tells a person what is wrong with it.
+    """
+    try:
+        amount = Money(money.parse_decimal(text), currency)
+        money.to_minor(amount)
+    except InvalidAmount as error:
+        raise forms.ValidationError(str(error)) from error
+    if amount.amount <= 0:
+        raise forms.ValidationError(_("The amount must be above zero."))
+    return amount
 
 
 class OperationForm(forms.Form):
@@ -27,11 +51,7 @@ class OperationForm(forms.Form):
 class AmountForm(OperationForm):
     """How much, in major units of the payment's currency."""
 
-    amount = forms.CharField(
-        label=_("Amount"),
-        max_length=24,
-        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-    )
+    amount = AmountField()
 
     def __init__(self, *args: Any, left: Money, may_be_partial: bool, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -45,14 +65,7 @@ class AmountForm(OperationForm):
 
     def clean_amount(self) -> Money:
         """Return the amount as Money, within what is left."""
-        text: str = self.cleaned_data["amount"].strip()
-        try:
-            amount = Money(money.parse_decimal(text), self.left.currency)
-            money.to_minor(amount)
-        except InvalidAmount as error:
-            raise forms.ValidationError(str(error)) from error
-        if amount.amount <= 0:
-            raise forms.ValidationError(_("The amount must be above zero."))
+        amount = amount_of(self.cleaned_data["amount"], self.left.currency)
         if amount > self.left:
             raise forms.ValidationError(
                 _("Only %(left)s is left.") % {"left": money.display(self.left)}

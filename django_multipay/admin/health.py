@@ -23,7 +23,6 @@ class AccountHealthAdmin(RecordAdmin):
         "failure",
         "failures",
         "paused_until",
-        "updated_at",
     )
 
     @admin.display(description=_("state"))

@@ -20,10 +20,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import get_language, gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from moneyed import Money
 
 from django_multipay import flows, money
 from django_multipay.admin.access import BUYER, LINK, masked, may
+from django_multipay.admin.forms import AmountField, amount_of
 from django_multipay.enums import PaymentStatus
 from django_multipay.exceptions import InvalidAmount, InvalidOperation
 from django_multipay.flows.links import absolute_url
@@ -44,11 +44,7 @@ class LinkForm(forms.Form):
 
     ticket = forms.UUIDField(widget=forms.HiddenInput)
     order_id = forms.CharField(label=_("Order"), max_length=64)
-    amount = forms.CharField(
-        label=_("Amount"),
-        max_length=24,
-        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-    )
+    amount = AmountField()
     currency = forms.CharField(
         label=_("Currency"),
         max_length=4,
@@ -102,12 +98,11 @@ class LinkForm(forms.Form):
         """Make an amount of digits and currency."""
         cleaned = self.cleaned_data
         if "amount" in cleaned and "currency" in cleaned:
+            currency = money.currency_of(cleaned["currency"])
             try:
-                number = money.parse_decimal(cleaned["amount"].strip())
-                cleaned["money"] = Money(number, money.currency_of(cleaned["currency"]))
-                money.to_minor(cleaned["money"])
-            except InvalidAmount as error:
-                self.add_error("amount", str(error))
+                cleaned["money"] = amount_of(cleaned["amount"], currency)
+            except forms.ValidationError as error:
+                self.add_error("amount", error)
         return cleaned
 
     def create(self) -> Payment:

@@ -399,6 +399,7 @@ class PaymentAdmin(LargeTableAdmin):
         if request.method not in {"GET", "HEAD"}:
             raise PermissionDenied
         open_operations = self._open_operations(request, payment)
+        no_account = _why_no_account(payment)
         return TemplateResponse(
             request,
             "admin/multipay/payment/detail.html",
@@ -410,7 +411,8 @@ class PaymentAdmin(LargeTableAdmin):
                 "may_see_buyer": may(request, BUYER),
                 "items": _items(payment),
                 "details": _details(payment, is_shown=may(request, BUYER)),
-                "steps": self._steps(request, payment),
+                "no_account": no_account,
+                "steps": [] if no_account else self._steps(request, payment),
                 "check_refusal": _why_not_check(payment, is_open=bool(open_operations)),
                 "may_check": may(request, CHECK),
                 "review": _review(payment),
@@ -671,7 +673,7 @@ class PaymentAdmin(LargeTableAdmin):
         steps = [
             {
                 "step": step,
-                "refusal": _why_no_account(payment) or why_not(payment, step.kind),
+                "refusal": why_not(payment, step.kind),
                 "url": reverse(
                     "admin:multipay_payment_step", args=[payment.pk, step.kind.value]
                 ),

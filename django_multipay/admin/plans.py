@@ -27,7 +27,7 @@ from moneyed import Money
 
 from django_multipay import flows, money
 from django_multipay.admin.access import BUYER, LINK, PLAN, masked, may, page
-from django_multipay.admin.forms import MAX_REASON
+from django_multipay.admin.forms import MAX_REASON, AmountField, amount_of
 from django_multipay.admin.payments import TICKET_AGE, TONES, badge
 from django_multipay.admin.records import RecordAdmin, tone
 from django_multipay.enums import (
@@ -37,7 +37,6 @@ from django_multipay.enums import (
     PlanStatus,
 )
 from django_multipay.exceptions import (
-    InvalidAmount,
     MultipayError,
     OutcomeUnknown,
     ProviderConfigurationError,
@@ -79,11 +78,7 @@ class StepForm(forms.Form):
 class NewAmountForm(StepForm):
     """What the charges to come shall cost, in major units of the plan's currency."""
 
-    amount = forms.CharField(
-        label=_("Amount"),
-        max_length=24,
-        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-    )
+    amount = AmountField()
 
     def __init__(self, *args: Any, plan: RecurringPlan, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,15 +87,7 @@ class NewAmountForm(StepForm):
 
     def clean_amount(self) -> Money:
         """Return the amount as Money."""
-        text: str = self.cleaned_data["amount"].strip()
-        try:
-            amount = Money(money.parse_decimal(text), self.plan.currency)
-            money.to_minor(amount)
-        except InvalidAmount as error:
-            raise forms.ValidationError(str(error)) from error
-        if amount.amount <= 0:
-            raise forms.ValidationError(_("The amount must be above zero."))
-        return amount
+        return amount_of(self.cleaned_data["amount"], self.plan.amount.currency)
 
 
 class CancelForm(StepForm):

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from django.db import transaction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from rest_framework import exceptions as drf
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
@@ -146,14 +148,8 @@ class ApiView(APIView):
 
     def payment(self, payment_uuid: uuid.UUID) -> Payment:
         """Return the payment of the URL, or raise what says that there is none."""
-        payment = (
-            Payment.objects.select_related("token", "plan")
-            .filter(uuid=payment_uuid)
-            .first()
-        )
-        if payment is None:
-            raise drf.NotFound
-        return payment
+        payments = Payment.objects.select_related("token", "plan")
+        return get_object_or_404(payments, uuid=payment_uuid)
 
     def read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """Return the body's values as ``kind`` has them."""
@@ -220,6 +216,12 @@ class ApiView(APIView):
             # Another worker has the turn; what was written here is rolled back.
             raise Problem(ProblemCode.KEY_IN_PROGRESS, retry_after=1)
         return _as_response(answer)
+
+
+def created(data: Mapping[str, Any], view_name: str, key: uuid.UUID) -> Response:
+    """Return the answer about something new; ``view_name`` shows the one of ``key``."""
+    place = reverse(f"multipay_api:{view_name}", args=[key])
+    return Response(data, status=201, headers={"Location": place})
 
 
 def _as_response(answer: Answer, *, is_replayed: bool = False) -> HttpResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from rest_framework import exceptions as drf
+from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -53,10 +53,7 @@ _ROWS = WebhookDelivery.objects.select_related("payment").defer("payload", "body
 
 def delivery_of(delivery_uuid: UUID) -> WebhookDelivery:
     """Return the message, or raise what says that there is none."""
-    delivery = _ROWS.filter(uuid=delivery_uuid).first()
-    if delivery is None:
-        raise drf.NotFound
-    return delivery
+    return get_object_or_404(_ROWS, uuid=delivery_uuid)
 
 
 class DeliveriesView(ApiView):

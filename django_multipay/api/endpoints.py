@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from rest_framework import exceptions as drf
+from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -60,11 +60,9 @@ _ROWS = EndpointDelivery.objects.select_related("endpoint").defer(
 
 def endpoint_delivery_of(endpoint_uuid: UUID, event_id: str) -> EndpointDelivery:
     """Return what an endpoint was told of an event, or raise that there is none."""
-    rows = _ROWS.filter(exactly("event_id", event_id), endpoint__uuid=endpoint_uuid)
-    delivery = rows.first()
-    if delivery is None:
-        raise drf.NotFound
-    return delivery
+    return get_object_or_404(
+        _ROWS, exactly("event_id", event_id), endpoint__uuid=endpoint_uuid
+    )
 
 
 class EndpointDeliveriesView(ApiView):

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import reverse
 from drf_spectacular.utils import (
     OpenApiExample,
     PolymorphicProxySerializer,
@@ -19,7 +18,7 @@ from rest_framework.response import Response
 
 from django_multipay import flows
 from django_multipay.api.access import BUYER_DATA, STEPS, buyer_of, may
-from django_multipay.api.base import ApiView
+from django_multipay.api.base import ApiView, created
 from django_multipay.api.clients import client_secret
 from django_multipay.api.fields import (
     Moment,
@@ -191,8 +190,7 @@ class PaymentsView(ApiView):
             ) from error
         payment.refresh_from_db()
         data = CreatedPaymentSerializer(payment, context=shown(self.request)).data
-        place = reverse("multipay_api:payment", args=[payment.uuid])
-        return Response(data, status=201, headers={"Location": place})
+        return created(data, "payment", payment.uuid)
 
 
 class PaymentView(ApiView):
@@ -411,8 +409,7 @@ class RetryView(ApiView):
             **payment_data(attempt, self.request),
             "client_secret": client_secret(attempt),
         }
-        place = reverse("multipay_api:payment", args=[attempt.uuid])
-        return Response(data, status=201, headers={"Location": place})
+        return created(data, "payment", attempt.uuid)
 
 
 class PaymentMethodsView(ApiView):

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from django.urls import reverse
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample
-from rest_framework import exceptions as drf
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from django_multipay.api.base import ApiView
+from django_multipay.api.base import ApiView, created
 from django_multipay.api.fields import Identifier, StrictSerializer, Text, Word
 from django_multipay.api.pages import (
     PageQuery,
@@ -71,10 +70,7 @@ _ROWS = RecurringPlan.objects.select_related("token", "first_payment")
 
 def plan_of(plan_uuid: UUID) -> RecurringPlan:
     """Return the plan, or raise what says that there is none."""
-    plan = _ROWS.filter(uuid=plan_uuid).first()
-    if plan is None:
-        raise drf.NotFound
-    return plan
+    return get_object_or_404(_ROWS, uuid=plan_uuid)
 
 
 class PlansView(ApiView):
@@ -133,8 +129,7 @@ class PlansView(ApiView):
         data = CreatedPlanSerializer(
             plan_of(plan.uuid), context=shown(self.request)
         ).data
-        place = reverse("multipay_api:plan", args=[plan.uuid])
-        return Response(data, status=201, headers={"Location": place})
+        return created(data, "plan", plan.uuid)
 
 
 class PlanView(ApiView):

@@ -6,15 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from django.urls import reverse
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample
-from rest_framework import exceptions as drf
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from django_multipay import flows
 from django_multipay.api.access import STEPS
-from django_multipay.api.base import ApiView
+from django_multipay.api.base import ApiView, created
 from django_multipay.api.fields import Identifier, Moment, Word
 from django_multipay.api.pages import (
     PageQuery,
@@ -106,9 +105,7 @@ class RefundsView(ApiView):
         refund = flows.refund_payment(
             payment, **values, by=self.request.user, idempotency_key=key
         )
-        place = reverse("multipay_api:refund", args=[refund.uuid])
-        data = RefundSerializer(refund).data
-        return Response(data, status=201, headers={"Location": place})
+        return created(RefundSerializer(refund).data, "refund", refund.uuid)
 
 
 class RefundView(ApiView):
@@ -119,8 +116,6 @@ class RefundView(ApiView):
     @described(operation_id="getRefund", tags=["refunds"], responses=RefundSerializer)
     def get(self, request: Request, refund_uuid: UUID) -> Response:
         """Return one refund."""
-        rows = Refund.objects.select_related("payment").filter(uuid=refund_uuid)
-        refund = rows.first()
-        if refund is None:
-            raise drf.NotFound
+        refunds = Refund.objects.select_related("payment")
+        refund = get_object_or_404(refunds, uuid=refund_uuid)
         return Response(RefundSerializer(refund).data)

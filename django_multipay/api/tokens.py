@@ -6,14 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from django.urls import reverse
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample
-from rest_framework import exceptions as drf
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from django_multipay import flows
-from django_multipay.api.base import ApiView
+from django_multipay.api.base import ApiView, created
 from django_multipay.api.fields import Text, Word
 from django_multipay.api.pages import (
     PageQuery,
@@ -57,10 +56,7 @@ _ROWS = Token.objects.select_related("created_by_payment")
 
 def token_of(token_uuid: UUID) -> Token:
     """Return the saved method, or raise what says that there is none."""
-    token = _ROWS.filter(uuid=token_uuid).first()
-    if token is None:
-        raise drf.NotFound
-    return token
+    return get_object_or_404(_ROWS, uuid=token_uuid)
 
 
 class TokensView(ApiView):
@@ -148,6 +144,5 @@ class ChargeView(ApiView):
             idempotency_key=key,
         )
         payment.refresh_from_db()
-        place = reverse("multipay_api:payment", args=[payment.uuid])
         data = PaymentSerializer(payment, context=shown(self.request)).data
-        return Response(data, status=201, headers={"Location": place})
+        return created(data, "payment", payment.uuid)

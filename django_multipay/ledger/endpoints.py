@@ -1,8 +1,7 @@
 """What endpoints have to hear, written so that two workers never send one event.
 
-A claim is one conditional UPDATE that moves ``due_at`` behind the lease, on the
-database's clock; it clears ``error``, so a delivery that was tried and has none is
-being sent right now.
+A claim moves ``due_at`` behind the lease, on the database's clock; it clears
+``error``, so a delivery that was tried and has none is being sent right now.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from django_multipay.enums import (
     EndpointTrouble,
 )
 from django_multipay.exceptions import MultipayError
+from django_multipay.ledger import claims
 from django_multipay.ledger.claims import DatabaseNow, retried
 from django_multipay.models import Endpoint, EndpointDelivery, Notice
 from django_multipay.redaction import storable
@@ -115,10 +115,6 @@ def fan_out(events: Sequence[Event], endpoints: Sequence[Endpoint]) -> int:
     return len(rows)
 
 
-_LOOKED_AT = 20
-"""Due rows that are tried before a worker leaves an endpoint to the others."""
-
-
 def due_endpoint_deliveries() -> QuerySet[EndpointDelivery]:
     """Return what nobody sends right now and that should be sent."""
     return EndpointDelivery.objects.filter(
@@ -128,7 +124,6 @@ def due_endpoint_deliveries() -> QuerySet[EndpointDelivery]:
     )
 
 
-@retried
 def claim_endpoint_delivery(
     endpoint: Endpoint, delivery_id: int | None = None
 ) -> EndpointDelivery | None:
@@ -143,18 +138,17 @@ def claim_endpoint_delivery(
     if delivery_id is not None:
         # Somebody wants to know now, also whether it answers again.
         found = due.filter(pk=delivery_id, endpoint__status=EndpointStatus.ENABLED)
-    keys = found.order_by("due_at", "id").values_list("pk", flat=True)
-    for pk in list(keys[:_LOOKED_AT]):
-        with transaction.atomic(durable=True):
-            is_ours = due.filter(pk=pk).update(
-                due_at=DatabaseNow() + ENDPOINT_LEASE,
-                attempts=F("attempts") + 1,
-                error="",
-            )
-        if is_ours:
-            rows = EndpointDelivery.objects.select_related("endpoint")
-            return rows.defer("endpoint__secrets").get(pk=pk)
-    return None
+    ours = claims.take(
+        due,
+        found.order_by("due_at", "id"),
+        1,
+        {
+            "due_at": DatabaseNow() + ENDPOINT_LEASE,
+            "attempts": F("attempts") + 1,
+            "error": "",
+        },
+    )
+    return next(iter(claims.read(EndpointDelivery, ours, "endpoint")), None)
 
 
 @retried

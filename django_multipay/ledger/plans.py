@@ -52,7 +52,6 @@ LATE_AMOUNT = timedelta(days=1)
 
 SYNC_EVERY = timedelta(days=1)
 
-_SENT = (OperationState.IN_FLIGHT, OperationState.UNKNOWN)
 _REFERENCE = re.compile(r"[A-Za-z0-9-]{1,30}")
 
 
@@ -81,12 +80,16 @@ def bind_payment(plan: RecurringPlan, payment: Payment) -> None:
 
 def find_plan(provider: str, reference: str) -> RecurringPlan | None:
     """Return the plan that the account ``provider`` calls ``reference``."""
-    # No database takes NUL, and no provider makes references as long as that.
-    if not reference or not reference.isprintable() or len(reference) > 128:
+    if not _is_reference(reference):
         return None
     return RecurringPlan.objects.filter(
         exactly("provider_reference", reference), provider=provider
     ).first()
+
+
+def _is_reference(text: str) -> bool:
+    # No database takes NUL, and no provider makes references as long as that.
+    return 0 < len(text) <= 128 and text.isprintable()
 
 
 # What follows from the payments ------------------------------------------------------
@@ -186,7 +189,9 @@ def is_open(payment: Payment) -> bool:
     if not (is_idle and payment.initiator == Initiator.BUYER):
         return True
     # A saved method may be charged by one click, and the answer be lost.
-    clicks = payment.operations.filter(kind=OperationKind.CHECKOUT, state__in=_SENT)
+    clicks = payment.operations.filter(
+        kind=OperationKind.CHECKOUT, state__in=ledger._SENT_STATES
+    )
     return payment.token_id is not None and clicks.exists()
 
 
@@ -351,8 +356,8 @@ def _overdue_at(due_on: date) -> datetime:
 def _end_there(plan: RecurringPlan) -> None:
     """End at the provider what has no charge left before its last day."""
     is_last = plan.ends_on is not None and plan.due_on >= plan.ends_on
-    if is_last and plan.provider_reference and not _was_told(plan):
-        _request(plan, OperationKind.CANCEL_PLAN, "", at_period_end=False)
+    if is_last and plan.provider_reference:
+        _cancel_there(plan)
 
 
 # What falls due ----------------------------------------------------------------------
@@ -827,7 +832,7 @@ def conclude_plan(operation: Operation, snapshot: PlanSnapshot) -> None:
         plan = lock_plan(_plan_id(operation))
         before = _standing(plan)
         state = OperationState.SUCCEEDED
-        was_sent = Q(pk=operation.pk, state__in=_SENT)
+        was_sent = Q(pk=operation.pk, state__in=ledger._SENT_STATES)
         is_ours = ledger._conclude(operation, state) or Operation.objects.filter(
             was_sent
         ).update(state=state, open_slot=None, error="", updated_at=DatabaseNow())
@@ -848,12 +853,15 @@ def conclude_plan(operation: Operation, snapshot: PlanSnapshot) -> None:
 
 def _end_or_cancel(plan: RecurringPlan, operation: Operation) -> None:
     """Write the end that the provider was told; paid until its last day, if ours."""
-    ends_on = plan.ends_on
-    is_paid_for = ends_on is not None and ends_on > timezone.localdate()
-    if is_paid_for and not operation.actor and plan.status == PlanStatus.ACTIVE:
-        plan.next_on, plan.sync_at = ends_on, None
+    is_ours = not operation.actor
+    if is_ours and plan.status == PlanStatus.ACTIVE and _is_before_its_end(plan):
+        plan.next_on, plan.sync_at = plan.ends_on, None
     else:
         _cancel(plan)
+
+
+def _is_before_its_end(plan: RecurringPlan) -> bool:
+    return plan.ends_on is not None and plan.ends_on > timezone.localdate()
 
 
 def _plan_id(operation: Operation) -> int:
@@ -898,6 +906,7 @@ def learn(
             plan.status == PlanStatus.CANCELED
             and snapshot.status not in states.ENDED_PLAN_STATUSES
         ):
+            # It had no name there yet when it was canceled here.
             _cancel_there(plan)
         _write(plan, before)
     return True
@@ -908,7 +917,7 @@ def _name(plan: RecurringPlan, snapshot: PlanSnapshot, payment_id: int | None) -
     reference = snapshot.reference
     if plan.provider_reference:
         return plan.provider_reference == reference
-    if not reference or not reference.isprintable() or len(reference) > 128:
+    if not _is_reference(reference):
         return False
     others = RecurringPlan.objects.filter(
         provider=plan.provider, provider_reference=reference
@@ -924,11 +933,9 @@ def _take_over(
     plan: RecurringPlan, snapshot: PlanSnapshot, *, is_current: bool
 ) -> None:
     if snapshot.status in states.ENDED_PLAN_STATUSES:
-        ends_on = plan.ends_on
-        is_paid_for = ends_on is not None and ends_on > timezone.localdate()
-        if is_paid_for and not plan.is_ending and _was_told(plan):
+        if _is_before_its_end(plan) and not plan.is_ending and _was_told(plan):
             # We ended it early, because it knows no last day; ours is still to come.
-            plan.next_on = ends_on
+            plan.next_on = plan.ends_on
             return
         plan.status = snapshot.status
         plan.canceled_at = plan.canceled_at or timezone.now()
@@ -947,7 +954,7 @@ def _take_over(
 
 
 def _cancel_there(plan: RecurringPlan) -> None:
-    """End at the provider what was canceled here before it had a name there."""
+    """Have the provider end the plan, unless it was told to before."""
     if not _was_told(plan):
         _request(plan, OperationKind.CANCEL_PLAN, "", at_period_end=False)
 
@@ -1057,7 +1064,7 @@ def _amount_at(plan: RecurringPlan, snapshot: PaymentSnapshot) -> int:
     for change in plan.operations.filter(
         kind=OperationKind.CHANGE_PLAN,
         amount_minor__gt=0,
-        state__in=[OperationState.SUCCEEDED, *_SENT],
+        state__in=[OperationState.SUCCEEDED, *ledger._SENT_STATES],
     ).order_by("pk"):
         is_done = change.state == OperationState.SUCCEEDED
         ends.append(change.updated_at + LATE_AMOUNT if is_done else None)

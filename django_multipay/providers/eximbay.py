@@ -871,7 +871,7 @@ class EximbayProvider(Provider):
         """Charge a saved card (``rebill``), the buyer absent; a decline is *failed*.
 
         With the buyer present the page does it: `start_payment` with ``token``.
-        `InvalidOperation` for goods without a link, which the gateway refuses
+        `InvalidOperation` for goods without a link, which it refuses
         ("product[0].link is mandatory"): no return URL tells where the shop is.
         """
         query = PaymentQuery(

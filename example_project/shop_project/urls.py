@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 admin.site.site_header = "Quiet Kettle"
@@ -26,6 +27,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="api_page",
     ),
     path("payments/", include("django_multipay.urls")),
+    # Asked for by pages that name no icon, such as the admin's.
+    path(
+        "favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}shop/mark.svg")
+    ),
     path("", include("shop.urls")),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
@@ -18,7 +19,13 @@ from django_multipay.enums import PaymentStatus, Source
 from django_multipay.flows import start_payment
 from django_multipay.flows.guards import account_of
 from django_multipay.ledger import apply_snapshot
-from django_multipay.models import Payment
+from django_multipay.models import (
+    Endpoint,
+    Payment,
+    RecurringPlan,
+    Token,
+    WebhookDelivery,
+)
 from django_multipay.registry import registry
 from tests.flows.scripted import (
     ObligingProvider,
@@ -115,3 +122,34 @@ def paid_payment(status: PaymentStatus = PaymentStatus.PAID, **more: Any) -> Pay
     )
     payment.refresh_from_db()
     return payment
+
+
+def ids_beside(payment: Payment) -> dict[str, str]:
+    """Make one of everything; return what the paths call it, and ``payment``."""
+    token = Token.objects.create(
+        provider="scripted", customer_id="7", provider_token="t", token_digest="d"
+    )
+    plan = RecurringPlan.objects.create(
+        provider="scripted",
+        customer_id="7",
+        token=token,
+        amount_minor=100,
+        currency="USD",
+        start_on=date(2030, 1, 31),
+        managed_by="app",
+    )
+    delivery = WebhookDelivery.objects.create(provider="scripted", digest="d")
+    # Disabled, so that nothing leaves the house.
+    endpoint = Endpoint.objects.create(
+        url="https://hooks.example/", secrets=[], status="disabled"
+    )
+    endpoint.deliveries.create(event_id="evt_1", event_type="a", body="{}")
+    return {
+        "payment_uuid": str(payment.uuid),
+        "token_uuid": str(token.uuid),
+        "plan_uuid": str(plan.uuid),
+        "delivery_uuid": str(delivery.uuid),
+        "endpoint_uuid": str(endpoint.uuid),
+        "event_id": "evt_1",
+        "alias": "scripted",
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from datetime import date
 from typing import Any, NamedTuple
 
 import pytest
@@ -28,7 +27,6 @@ from django_multipay.api.urls import urlpatterns
 from django_multipay.enums import MethodKind, PaymentStatus
 from django_multipay.messages import Method
 from django_multipay.models import (
-    Endpoint,
     EndpointDelivery,
     IdempotencyKey,
     Operation,
@@ -39,7 +37,7 @@ from django_multipay.models import (
     Transaction,
     WebhookDelivery,
 )
-from tests.api.conftest import USD, Caller, caller, paid_payment, user_with
+from tests.api.conftest import USD, Caller, caller, ids_beside, paid_payment, user_with
 from tests.flows.scripted import (
     ObligingProvider,
     ScriptedProvider,
@@ -145,37 +143,10 @@ class Things(NamedTuple):
 def things(shop) -> Things:
     payment = paid_payment()
     refund = Refund.objects.create(payment=payment, amount_minor=1)
-    token = Token.objects.create(
-        provider="scripted", customer_id="7", provider_token="t", token_digest="d"
-    )
-    plan = RecurringPlan.objects.create(
-        provider="scripted",
-        customer_id="7",
-        token=token,
-        amount_minor=100,
-        currency="USD",
-        start_on=date(2030, 1, 31),
-        managed_by="app",
-    )
-    delivery = WebhookDelivery.objects.create(provider="scripted", digest="d")
-    # Disabled, so that nothing leaves the house.
-    endpoint = Endpoint.objects.create(
-        url="https://hooks.example/", secrets=[], status="disabled"
-    )
-    told = endpoint.deliveries.create(event_id="evt_1", event_type="a", body="{}")
     return Things(
         payment,
         paid_payment(PaymentStatus.PENDING, order_id="foreign"),
-        {
-            "payment_uuid": payment.uuid,
-            "refund_uuid": refund.uuid,
-            "token_uuid": token.uuid,
-            "plan_uuid": plan.uuid,
-            "delivery_uuid": delivery.uuid,
-            "endpoint_uuid": endpoint.uuid,
-            "event_id": told.event_id,
-            "alias": "scripted",
-        },
+        ids_beside(payment) | {"refund_uuid": str(refund.uuid)},
     )
 
 

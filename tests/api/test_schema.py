@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import date
 from pathlib import Path
 
 import jsonschema_rs
@@ -30,8 +29,7 @@ from django_multipay.api import schema as api_schema
 from django_multipay.api import throttles
 from django_multipay.api.problems import KINDS
 from django_multipay.enums import PaymentStatus, ProblemCode
-from django_multipay.models import Endpoint, RecurringPlan, Token, WebhookDelivery
-from tests.api.conftest import USD, caller, paid_payment, user_with
+from tests.api.conftest import USD, caller, ids_beside, paid_payment, user_with
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 IS_FULL = os.environ.get("MULTIPAY_PROOF") == "full"
@@ -152,33 +150,7 @@ def ids(shop, monkeypatch) -> dict[str, str]:
     """One of everything, by the parameters of the paths; and nobody is throttled."""
     monkeypatch.setattr(throttles, "RATES", dict.fromkeys(throttles.RATES))
     payment = paid_payment(PaymentStatus.AUTHORIZED, capture_mode="manual")
-    token = Token.objects.create(
-        provider="scripted", customer_id="7", provider_token="t", token_digest="d"
-    )
-    plan = RecurringPlan.objects.create(
-        provider="scripted",
-        customer_id="7",
-        token=token,
-        amount_minor=100,
-        currency="USD",
-        start_on=date(2030, 1, 31),
-        managed_by="app",
-    )
-    delivery = WebhookDelivery.objects.create(provider="scripted", digest="d")
-    # Disabled, so that nothing leaves the house.
-    endpoint = Endpoint.objects.create(
-        url="https://hooks.example/", secrets=[], status="disabled"
-    )
-    endpoint.deliveries.create(event_id="evt_1", event_type="a", body="{}")
-    return {
-        "payment_uuid": str(payment.uuid),
-        "token_uuid": str(token.uuid),
-        "plan_uuid": str(plan.uuid),
-        "delivery_uuid": str(delivery.uuid),
-        "endpoint_uuid": str(endpoint.uuid),
-        "event_id": "evt_1",
-        "alias": "scripted",
-    }
+    return ids_beside(payment)
 
 
 @pytest.fixture

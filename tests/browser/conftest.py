@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.stage import Demo, start_demo
+from tests.browser.stage import SIZES, Demo, start_demo, visit
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +29,14 @@ def browser() -> Iterator[Browser]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     with ExitStack() as stack:
         yield start_demo(stack, tmp_path_factory.mktemp("demo"), "R")
+
+
+@pytest.fixture(params=list(SIZES))
+def size(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def page(size: str, browser: Browser) -> Iterator[Page]:
+    with visit(browser, SIZES[size]) as visitor:
+        yield visitor

@@ -7,6 +7,7 @@ books that are compared. Each page is kept as a picture in ``screenshots/``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -24,7 +26,7 @@ from playwright.sync_api import (
 )
 
 from django_multipay.enums import PaymentStatus, RefundStatus
-from django_multipay.models import Payment
+from django_multipay.models import AccountHealth, Endpoint, Payment
 from tests.corridor import Corridor
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -292,3 +294,32 @@ def test_every_page_fits_its_window(staff, corridor, paid, look):
         picture(page, f"{name}-{look}")
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{name} is {wide} pixels too wide"
+
+
+def test_no_column_of_a_list_is_cut_off_on_a_laptop(
+    staff: Callable[..., Page], transactional_db: None
+) -> None:
+    endpoint = Endpoint.objects.create(
+        url="https://warehouse.example.com/payments", secrets=[]
+    )
+    endpoint.deliveries.create(
+        event_id="evt_1",
+        event_type="payment.status_changed",
+        body="{}",
+        error="the name warehouse.example.com could not be found",
+    )
+    AccountHealth.objects.create(
+        provider="eximbay",
+        succeeded_at=timezone.now(),
+        failed_at=timezone.now(),
+        failure="eximbay could not be reached: the connection was refused",
+        failures=7,
+        paused_until=timezone.now() + timedelta(minutes=1),
+    )
+    page = staff("ann")
+    for name in ("endpointdelivery", "accounthealth"):
+        page.goto(reverse(f"admin:multipay_{name}_changelist"))
+        table, place = page.locator("#result_list").evaluate(
+            "table => [table.scrollWidth, table.parentElement.clientWidth]"
+        )
+        assert table <= place, name

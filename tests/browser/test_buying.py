@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.stage import SIZES, Demo, picture, start_demo, visit
+from tests.browser.stage import Demo, picture, start_demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -24,17 +24,6 @@ def demo(
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("demo")
         yield start_demo(stack, folder, request.param), request.param
-
-
-@pytest.fixture(params=list(SIZES))
-def size(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def page(size: str, browser: Browser) -> Iterator[Page]:
-    with visit(browser, SIZES[size]) as visitor:
-        yield visitor
 
 
 def order(page: Page, shop: str, size: str, display: str, currency: str) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import io
 import re
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import zxingcpp
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.stage import PATIENCE, SIZES, Demo, picture, visit
+from tests.browser.stage import PATIENCE, Demo, picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -29,17 +28,6 @@ HOSTED = [
     ("kakao", "KRW", True),
     ("excoinz", "USDT", False),
 ]
-
-
-@pytest.fixture(params=list(SIZES))
-def size(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def page(size: str, browser: Browser) -> Iterator[Page]:
-    with visit(browser, SIZES[size]) as visitor:
-        yield visitor
 
 
 def order(page: Page, shop: str, way: str, currency: str, size: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.test import Client, RequestFactory
+from pytest_django.asserts import assertContains, assertNotContains
 
 from django_multipay.models import Payment
 from shop import headless
@@ -73,6 +74,12 @@ def test_an_empty_cart_is_no_order(client: Client, shelf: None) -> None:
     empty = client.post("/headless/order/", BUYER)
     assert (empty.status_code, empty.json()["detail"]) == (400, "Empty cart.")
     assert not Payment.objects.exists()
+
+
+def test_an_empty_cart_gets_no_form_to_fill_in(client: Client) -> None:
+    page = client.get("/headless/")
+    assertContains(page, "Your cart is empty.")
+    assertNotContains(page, "Choose how to pay")
 
 
 def test_the_page_has_words_for_every_status(visitor: Client) -> None:

@@ -234,3 +234,9 @@ def test_staff_read_orders_and_change_goods(order: Order) -> None:
         assert staff.get(path).status_code == 200, path
     assert staff.get("/admin/shop/order/add/").status_code == 403
     assert staff.post(f"/admin/shop/order/{order.pk}/delete/").status_code == 403
+
+
+def test_pages_that_name_no_icon_get_the_shops(client: Client) -> None:
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 302
+    assert finders.find(answer["Location"].removeprefix("/static/"))

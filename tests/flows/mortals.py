@@ -55,15 +55,15 @@ for line in sys.stdin:
 """
 
 
-class Mortals:
-    """The process that is forked; a worker carries out ``work`` of ``module``."""
+class Forks:
+    """A process that forks a worker for each order, which is a line of JSON."""
 
-    def __init__(self, multipay: Mapping[str, Any], module: str) -> None:
-        self.arguments = [json.dumps(multipay), module]
+    def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, *self.arguments],
+            [sys.executable, *self.arguments],
             env=os.environ
             | {
                 "DATABASE_URL": database_url(),
@@ -87,11 +87,22 @@ class Mortals:
             self.process.stdin.close()
             assert self.process.wait(20) == 0
 
-    def kill(self, place: Place, **order: Any) -> None:
-        """Let a worker that was given this order die at ``place``."""
+    def answer_to(self, **order: Any) -> str:
+        """Give one order and return the line that the process answers."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{json.dumps({'place': place, **order})}\n")
+        self.process.stdin.write(f"{json.dumps(order)}\n")
         self.process.stdin.flush()
-        status = int(self.process.stdout.readline())
+        return self.process.stdout.readline()
+
+
+class Mortals(Forks):
+    """Workers that carry out ``work`` of ``module`` until they die."""
+
+    def __init__(self, multipay: Mapping[str, Any], module: str) -> None:
+        super().__init__("-c", WORKER, json.dumps(multipay), module)
+
+    def kill(self, place: Place, **order: Any) -> None:
+        """Let a worker that was given this order die at ``place``."""
+        status = int(self.answer_to(place=place, **order))
         assert os.WTERMSIG(status) == signal.SIGKILL

@@ -216,6 +216,18 @@ def test_a_failure_says_why_in_plain_words(client: Client, pay: Pay, code: Decli
     assert "/cart/" in page.links
 
 
+@pytest.mark.parametrize(("code", "says_try"), [("expired_card", False), ("", True)])
+def test_a_failure_gives_one_piece_of_advice(
+    client: Client, pay: Pay, code: str, says_try: bool
+):
+    payment = pay(status=PaymentStatus.FAILED, decline_code=code)
+
+    page = outcome(client, payment)
+
+    assert "Try again" in page.text
+    assert ("You can try again, perhaps" in page.text) is says_try
+
+
 def test_a_refund_says_how_much(client: Client, pay: Pay):
     payment = pay(
         status=PaymentStatus.PARTIALLY_REFUNDED,

@@ -7,7 +7,7 @@ the sandbox goes on month by month; the shop's timer follows it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -113,10 +113,9 @@ class Subscriber:
             return self.problem
         charges = self.paid
         total = sum((charge.amount for charge in charges), Decimal(0))
-        boxes = sum(charge.has_box for charge in charges)
         status = self.page.plan_status
-        if boxes != len(charges):
-            status = f"{boxes} boxes packed, {status}"
+        if self.boxes != len(charges):
+            status = f"{self.boxes} boxes packed, {status}"
         refused = sum(charge.status == "failed" for charge in self.page.charges)
         return _said(status, refused, len(charges), total, self.mode.currency)
 
@@ -124,6 +123,11 @@ class Subscriber:
     def paid(self) -> list[Charge]:
         """The charges that brought money."""
         return [charge for charge in self.page.charges if charge.status == "paid"]
+
+    @property
+    def boxes(self) -> int:
+        """How many of them were packed."""
+        return sum(charge.has_box for charge in self.paid)
 
     def begin(self, payer: Payer) -> None:
         """Subscribe, and pay the first box."""
@@ -133,17 +137,7 @@ class Subscriber:
 
     def wait_for(self, count: int) -> None:
         """Look until the page shows so many paid charges, each with its box."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            self.page = self.buyer.get(self.buyer.order_url)
-            packed = [charge for charge in self.paid if charge.has_box]
-            if len(packed) >= count:
-                return
-            if time.monotonic() > deadline:
-                raise UnexpectedPage(
-                    f"{self.page.plan_status}, {len(packed)} boxes, not {count}"
-                )
-            time.sleep(0.2)
+        self._look_until(lambda: self.boxes >= count, f"{count} boxes")
 
     def try_to(self, step: str, *arguments: object) -> None:
         """Do a step, unless something went wrong before; remember what does."""
@@ -166,12 +160,7 @@ class Subscriber:
 
     def pay_in_person(self, payer: Payer) -> None:
         """Wait for the refusal, and follow the link of the page to pay."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.page.plan_status != "past_due":
-            if time.monotonic() > deadline:
-                raise UnexpectedPage(f"{self.page.plan_status}, not refused")
-            time.sleep(0.2)
-            self.look()
+        self._look_until(lambda: self.page.plan_status == "past_due", "refused")
         link = next(link for link in self.page.links if link.startswith("/payments/"))
         self.buyer.payment_url = link
         payer.pay(self.buyer, "approve", **dict(self.mode.choices))
@@ -179,6 +168,18 @@ class Subscriber:
     def look(self) -> None:
         """See how it stands."""
         self.page = self.buyer.get(self.buyer.order_url)
+
+    def _look_until(self, is_so: Callable[[], bool], wanted: str) -> None:
+        """Look until ``is_so``; `UnexpectedPage` says what there is instead."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        self.look()
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise UnexpectedPage(
+                    f"{self.page.plan_status}, {self.boxes} boxes, not {wanted}"
+                )
+            time.sleep(0.2)
+            self.look()
 
 
 def live_a_year(stage: Stage) -> Iterator[Result]:

@@ -15,7 +15,7 @@ const part = (name) =>
 
 /** @param {string} name */
 function show(name) {
-  for (const one of ["form", "ways", "status"]) {
+  for (const one of ["order", "ways", "status"]) {
     part(one).hidden = one !== name;
   }
 }
@@ -97,10 +97,10 @@ async function tell(client, wait = 2) {
   }
 }
 
-part("form").addEventListener("submit", async (event) => {
+part("order").addEventListener("submit", async (event) => {
   event.preventDefault();
   part("problem").hidden = true;
-  const form = /** @type {HTMLFormElement} */ (part("form"));
+  const form = /** @type {HTMLFormElement} */ (event.target);
   const send = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
   send.disabled = true;
   try {
@@ -127,5 +127,5 @@ if (kept) {
   const { payment, secret } = JSON.parse(kept);
   tell(new PaymentClient(api, payment, secret)).catch(complain);
 } else {
-  show("form");
+  show("order");
 }
