@@ -326,7 +326,8 @@ def start_payment(
 
     Safe to call again: an action that was stored is returned as it is, and only one
     caller at a time reaches the provider. None means that another worker is opening
-    it right now; ask again in a moment. ``provider`` chooses the alias while the
+    it right now, so ask again in a moment; or, if it is not *created* any more, that
+    the buyer has nothing to do there. ``provider`` chooses the alias while the
     payment has none, ``method`` and ``token`` (a method saved for this customer) what
     the shop left to the buyer. A provider that could not be reached, or refused, does
     not stick: what was open before is open again.
@@ -477,6 +478,11 @@ def _check_startable(payment: Payment, provider: str, method: str) -> None:
     if payment.initiator != Initiator.BUYER:
         raise InvalidTransition(
             f"payment {payment.uuid} is charged by the shop, without the buyer"
+        )
+    if payment.review_reason:
+        # Something was paid, perhaps by a click whose answer was lost.
+        raise InvalidTransition(
+            f"payment {payment.uuid} is held for review: {payment.review_reason}"
         )
     if payment.token is not None:
         check_usable(payment.token)

@@ -272,9 +272,9 @@ def _accept(
 
 def _needs_nothing_else(provider: Provider, event: ProviderEvent) -> bool:
     """Say whether ``event`` can be believed as it is, and is about a payment alone."""
-    is_bare = (event.refund, event.dispute, event.snapshot.plan) == (None, None, None)
+    snapshot = event.snapshot
     return (
-        is_bare
+        not any((event.refund, event.dispute, snapshot.plan, snapshot.token))
         and not (event.must_fetch or event.is_renewal)
         and provider.webhook_trust is not WebhookTrust.HINT
         and conf.webhooks == "inline"

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -270,7 +270,9 @@ def conclude_operation(
         if operation.payment_id is not None and operation.refund_id is not None:
             _lock(operation.payment_id)
         if operation.kind == OperationKind.CHECKOUT and state == OperationState.UNKNOWN:
-            _ask_soon(operation)
+            payment = _lock(_payment_id(operation))
+            _ask_soon(payment)
+            state = OperationState.SUCCEEDED if _is_told(payment, operation) else state
         is_ours = _conclude(operation, state, error, wait)
         if is_ours and operation.refund_id is not None:
             _move_refund(
@@ -281,11 +283,23 @@ def conclude_operation(
     return is_ours
 
 
-def _ask_soon(operation: Operation) -> None:
+def _is_told(payment: Payment, operation: Operation) -> bool:
+    """Say whether messages have told what became of the start of ``payment``.
+
+    Then no later one would prove it: a checkout whose answer is lost is over. But of
+    two clicks that charge a saved method they may have told of one only.
+    """
+    is_second = operation.is_again or operation.attempts > 1
+    if payment.token_id is not None and is_second:
+        return False
+    return payment.status not in _STARTABLE
+
+
+def _ask_soon(payment: Payment) -> None:
     """Let somebody ask what became of a checkout whose answer was lost."""
-    Payment.objects.filter(pk=_payment_id(operation), sync_at=None).update(
-        sync_at=DatabaseNow()
-    )
+    # Nobody would end the asking about a payment that is final.
+    if payment.sync_at is None and payment.status not in states.FINAL_STATUSES:
+        Payment.objects.filter(pk=payment.pk).update(sync_at=DatabaseNow())
 
 
 def _conclude(
@@ -318,6 +332,10 @@ def conclude_checkout(
     A result whose lease was lost is dropped when another worker stored its own.
     Refreshes ``payment``.
     """
+    theirs = snapshot.provider_reference
+    if len(theirs) > 128 or not theirs.isprintable():
+        # No column takes it, and the buyer must get to the page; ours names it, too.
+        snapshot = dataclasses.replace(snapshot, provider_reference="")
     with transaction.atomic(durable=True):
         is_stored = _store_page(payment, snapshot)
         is_ours = _conclude(operation, OperationState.SUCCEEDED)
@@ -744,14 +762,17 @@ def _add_failure(
 @_retried
 def expire_lease(operation: Operation) -> bool:
     """Mark a call as unknown whose worker died; False while somebody works on it."""
-    refund = operation.refund
+    refund, start = operation.refund, None
     with transaction.atomic(durable=True):
         if operation.payment_id is not None:
-            _lock(operation.payment_id)
+            payment = _lock(operation.payment_id)
+            start = payment if operation.kind == OperationKind.CHECKOUT else None
         if refund is not None:
             refund.refresh_from_db()
         # Proof may have come another way before the answer was lost.
-        is_proven = refund is not None and refund.status == RefundStatus.SUCCEEDED
+        is_proven = (
+            refund is not None and refund.status == RefundStatus.SUCCEEDED
+        ) or (start is not None and _is_told(start, operation))
         is_lost = Operation.objects.filter(
             pk=operation.pk,
             state=OperationState.IN_FLIGHT,
@@ -759,13 +780,14 @@ def expire_lease(operation: Operation) -> bool:
         ).update(
             state=OperationState.SUCCEEDED if is_proven else OperationState.UNKNOWN,
             lease_until=None,
+            open_slot=None if is_proven else F("open_slot"),
             error="" if is_proven else "the worker was lost",
             updated_at=DatabaseNow(),
         )
         if is_lost and refund is not None:
             _move_refund(refund, RefundStatus.UNKNOWN)
-        if is_lost and operation.kind == OperationKind.CHECKOUT:
-            _ask_soon(operation)
+        if is_lost and start is not None:
+            _ask_soon(start)
     return bool(is_lost)
 
 
@@ -920,7 +942,7 @@ def _conclude_refund(
         fact = _discrepancy(payment, claim, ReviewReason.AMOUNT_MISMATCH)
         fact.source = source
         if _is_new(fact, known):
-            _add_facts(payment, known, [fact])
+            _add_facts(payment, known, [fact], notices=notices)
         status = RefundStatus.UNKNOWN
     reference = snapshot.provider_reference
     if _COMPARABLE.fullmatch(reference) and not refund.provider_reference:
@@ -1307,9 +1329,6 @@ _CLAIMS: Mapping[PaymentStatus, tuple[TransactionKind, ...]] = {
 
 _MONEY_KINDS = {TransactionKind.AUTHORIZATION, TransactionKind.CAPTURE}
 
-_NAMING_KINDS = {*_MONEY_KINDS, TransactionKind.REGISTRATION}
-"""The facts whose reference becomes the payment's own."""
-
 _COMPARABLE = re.compile(r"[!-*,-~]{0,100}")
 """References as providers make them: ASCII, no blanks, no plus sign (ours, for totals
 that grow), and short enough to name the growth behind them."""
@@ -1367,7 +1386,8 @@ def apply_at_once(
 
     Returns it as it was stored, and the notices, which are the caller's to deliver for
     `NOTICE_LEASE`. None where that is no matter of one transaction: the message
-    was received before, ``named`` fits no payment of ours, or a plan must follow.
+    was received before, ``named`` fits no payment of ours, or a plan or a saved method
+    must follow.
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
     with transaction.atomic(durable=True):
@@ -1377,7 +1397,7 @@ def apply_at_once(
         )
         is_first = conditions.is_first(delivery)
         payment = next(iter(rows.filter(named, is_first).order_by()[:1]), None)
-        if payment is None or payment.plan_id is not None:
+        if payment is None or (payment.plan_id, payment.token_id) != (None, None):
             return None
         notices: list[Notice] = []
         # A copy: what is rolled back must not look like applied.
@@ -1508,7 +1528,7 @@ def _references(payment: Payment) -> set[str]:
 def _money_mismatch(payment: Payment, snapshot: PaymentSnapshot) -> ReviewReason | None:
     """Return what is wrong with a claim that money moved or will, if it is one."""
     kinds = _CLAIMS[snapshot.status]
-    if not _NAMING_KINDS.intersection(kinds):
+    if not set(conditions.NAMING_KINDS).intersection(kinds):
         return None
     if not snapshot.provider_reference and _MONEY_KINDS.intersection(kinds):
         return ReviewReason.FIELD_MISSING
@@ -1533,16 +1553,8 @@ def _is_taken(payment: Payment, snapshot: PaymentSnapshot) -> bool:
     reference = snapshot.provider_reference
     if not reference or reference in _references(payment):
         return False
-    others = Payment.objects.filter(provider=payment.provider).exclude(pk=payment.pk)
-    return (
-        others.filter(
-            Q(provider_reference=reference) | Q(transaction_reference=reference)
-        ).exists()
-        or others.filter(
-            transactions__kind__in=_NAMING_KINDS,
-            transactions__provider_reference=reference,
-        ).exists()
-    )
+    rows = Payment.objects.filter(pk=payment.pk)
+    return not rows.filter(conditions.is_free(payment, reference)).exists()
 
 
 def _facts(
@@ -1837,7 +1849,7 @@ def _add_facts(
     before = (payment.status, payment.review_reason)
     new = [*new, *_hold_if_paid_twice(payment, known, new)]
     payment.provider_reference = payment.provider_reference or _first_reference(
-        new, _NAMING_KINDS
+        new, conditions.NAMING_KINDS
     )
     payment.transaction_reference = payment.transaction_reference or _first_reference(
         new, _MONEY_KINDS
@@ -2011,7 +2023,7 @@ _PROOF: Mapping[str, tuple[OperationKind, ...]] = {
 
 
 def _first_reference(
-    facts: Iterable[Transaction], kinds: set[TransactionKind]
+    facts: Iterable[Transaction], kinds: Collection[TransactionKind]
 ) -> str | None:
     return next(
         (

@@ -10,20 +10,22 @@ from __future__ import annotations
 from django.db.models import BooleanField
 from django.db.models.expressions import RawSQL
 
-from django_multipay.enums import OperationKind, OperationState
+from django_multipay.enums import OperationKind, OperationState, TransactionKind
 from django_multipay.models import Operation, Payment, Transaction, WebhookDelivery
 
 _PAYMENT = Payment._meta.db_table
 
 
 def is_first(delivery: WebhookDelivery) -> RawSQL:
-    """Say whether this message was never received before."""
-    return _condition(_IS_FIRST, delivery.provider, delivery.digest)
+    """Say whether this message about the payment in question was never received."""
+    return _condition(_IS_FIRST, delivery.digest)
 
 
+# By the payment's own column: what names no column of the locked row, MariaDB reads
+# before it has the lock, and under REPEATABLE READ all that follows is as old as that.
 _IS_FIRST = f"""NOT EXISTS (
     SELECT 1 FROM {WebhookDelivery._meta.db_table} AS seen
-    WHERE seen.provider = %s AND seen.digest = %s)"""  # noqa: S608
+    WHERE seen.provider = {_PAYMENT}.provider AND seen.digest = %s)"""  # noqa: S608
 
 
 def has_calls() -> RawSQL:
@@ -39,11 +41,21 @@ _HAS_CALLS = f"""EXISTS (
         AND open_call.kind <> '{OperationKind.CHECKOUT}')))"""  # noqa: S608
 
 
+NAMING_KINDS = (
+    TransactionKind.AUTHORIZATION,
+    TransactionKind.CAPTURE,
+    TransactionKind.REGISTRATION,
+)
+"""The facts whose reference becomes the payment's own."""
+
+
 def is_free(payment: Payment, reference: str) -> RawSQL:
     """Say whether the provider calls no other payment by ``reference``."""
     whose = [payment.provider, payment.pk]
     return _condition(_IS_FREE, *whose, reference, reference, *whose, reference)
 
+
+_KINDS = ", ".join(f"'{kind}'" for kind in NAMING_KINDS)
 
 _IS_FREE = f"""NOT EXISTS (
     SELECT 1 FROM {_PAYMENT} AS other
@@ -53,7 +65,7 @@ AND NOT EXISTS (
     SELECT 1 FROM {Transaction._meta.db_table} AS fact
     JOIN {_PAYMENT} AS payer ON payer.id = fact.payment_id
     WHERE payer.provider = %s AND payer.id <> %s
-    AND fact.provider_reference = %s)"""  # noqa: S608
+    AND fact.provider_reference = %s AND fact.kind IN ({_KINDS}))"""  # noqa: S608
 
 
 def _condition(sql: str, *params: object) -> RawSQL:

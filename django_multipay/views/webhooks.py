@@ -1,5 +1,8 @@
 """The provider's doors: raw bytes in, one short answer out.
 
+Who is not known gets 404; what will not be read 400, 413 or 415; while the database
+is away it is 503 with Retry-After. All else is answered as the provider wants it.
+
 They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never answer
 500 because of what was sent.
 """
@@ -41,7 +44,6 @@ View = Callable[..., HttpResponse]
 
 def _door(view: View) -> View:
     """Decorate a callback view; what is wrong on our side is the sender's to retry."""
-
     door: View = told_to_retry(view)
     for decorate in (
         require_http_methods(["GET", "POST"]),
@@ -96,7 +98,7 @@ def _payment_of(signed: str, purpose: Purpose) -> Payment:
     return payment
 
 
-class Acknowledgement(HttpResponse):
+class Acknowledgment(HttpResponse):
     """Our answer to a message; the shop hears of it once it is sent.
 
     So that receivers that take their time do not make the provider send it again.
@@ -107,12 +109,14 @@ class Acknowledgement(HttpResponse):
         super().__init__(
             answer.body, status=answer.status, content_type=answer.content_type
         )
-        self._tell = reception.tell
+        self._tell: Callable[[], object] | None = reception.tell
 
     def close(self) -> None:
-        """Tell the shop; the server calls this when the answer is out."""
+        """Tell the shop, once; the server calls this when the answer is out."""
+        tell, self._tell = self._tell, None
         try:
-            self._tell()
+            if tell is not None:
+                tell()
         except Exception:
             # It is in the outbox, for `reconcile`.
             logger.exception("the shop was not told")
@@ -125,12 +129,12 @@ def _answer(
     incoming = _incoming(request)
     if isinstance(incoming, HttpResponse):
         return incoming
-    return Acknowledgement(take_webhook(alias, incoming, payment=payment, door=door))
+    return Acknowledgment(take_webhook(alias, incoming, payment=payment, door=door))
 
 
 @_door
 def status(request: HttpRequest, signed: str) -> HttpResponse:
-    """Take a provider's message about the one payment its URL was made for."""
+    """Take a provider's message about the one payment its signed URL was made for."""
     payment = _payment_of(signed, Purpose.STATUS)
     return _answer(request, payment.provider, payment)
 
@@ -144,7 +148,7 @@ def plan_notice(request: HttpRequest, signed: str) -> HttpResponse:
 
 @_door
 def webhook(request: HttpRequest, alias: str) -> HttpResponse:
-    """Take a provider's message about anything of one account."""
+    """Take a provider's message about anything of the account ``alias``."""
     if alias not in registry:
         raise Http404
     return _answer(request, alias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -419,6 +420,21 @@ def test_a_start_that_failed_says_so_and_a_later_one_works(
     first, second = scripted.told("start")
     assert (first.key != second.key) is has_new_key
     assert first.merchant_reference == second.merchant_reference
+
+
+@pytest.mark.parametrize(
+    "reference", ["s" * 129, "s\x00", "s\ud800"], ids=["long", "NUL", "surrogate"]
+)
+def test_a_reference_that_no_column_takes_does_not_keep_the_buyer_from_the_page(
+    scripted, reference
+):
+    payment = new_payment()
+    page = Redirect("https://provider.example/pay")
+    snapshot = snapshot_of(payment, PaymentStatus.PENDING, next_action=page)
+    scripted.will("start", replace(snapshot, provider_reference=reference))
+    assert start_payment(payment) == page
+    payment.refresh_from_db()
+    assert (payment.status, payment.provider_reference) == (PaymentStatus.PENDING, None)
 
 
 def test_a_bug_in_a_provider_leaves_the_outcome_unknown_until_the_lease_ends(scripted):

@@ -437,8 +437,11 @@ def test_a_message_about_our_refund_finishes_it(tracing):
     assert sums(payment) == (PaymentStatus.PARTIALLY_REFUNDED, 10000, 1200)
 
 
-def test_another_amount_than_ours_is_held_for_a_person(provider):
+def test_another_amount_than_ours_is_held_for_a_person_who_hears_at_once(
+    provider, listen
+):
     payment = paid()
+    news = listen("payment_needs_review")
     provider.will(
         "refund", RefundSnapshot(status=RefundStatus.SUCCEEDED, amount=usd("99.00"))
     )
@@ -447,6 +450,7 @@ def test_another_amount_than_ours_is_held_for_a_person(provider):
     assert refund.status == RefundStatus.UNKNOWN
     assert payment.review_reason == ReviewReason.AMOUNT_MISMATCH
     assert refundable(payment) == usd("91.00")
+    assert [one["payment"] for one in news] == [payment]
 
 
 def test_a_bank_deposit_goes_back_to_an_account_that_is_forgotten_then():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from django_multipay import ledger
 from django_multipay.enums import (
     OperationKind,
     OperationState,
@@ -17,13 +18,19 @@ from django_multipay.enums import (
     TokenStatus,
 )
 from django_multipay.exceptions import InvalidOperation, MultipayError
-from django_multipay.flows import charge_token, delete_token, reconcile, tokens
+from django_multipay.flows import (
+    charge_token,
+    delete_token,
+    reconcile,
+    start_payment,
+    tokens,
+)
 from django_multipay.flows.tokens import carry_out_charge
 from django_multipay.ledger import charges, wallet
 from django_multipay.models import Notice, Operation, Payment, Token
 from django_multipay.registry import registry
 from tests.corridor import let_everything_be_due
-from tests.flows.scripted import account_settings
+from tests.flows.scripted import account_settings, new_payment, snapshot_of
 from tests.flows.test_races import at_once
 from tests.flows.tokens import (
     PRICE,
@@ -158,6 +165,25 @@ def test_a_deletion_after_the_claim_comes_too_late_for_the_charge(
     assert payment.status == PAID
     assert len(provider.told("charge")) == 1
     assert isinstance(charge(token), InvalidOperation)
+
+
+def test_a_second_click_before_the_answer_to_the_first_is_applied_charges_nothing(
+    provider: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = new_payment(provider="saving", customer_id="42", token=saved())
+    before = len(provider.told("start"))
+    provider.will("start", *[lambda: snapshot_of(payment, PAID)] * 2)
+    original, clicks = ledger.apply_snapshot, []
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        clicks.append(start_payment(Payment.objects.get(pk=payment.pk)))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "apply_snapshot", overtaken)
+    start_payment(payment)
+    assert clicks == [None]
+    assert len(provider.told("start")) == before + 1
+    assert (payment.status, payment.captured_minor) == (PAID, payment.amount_minor)
 
 
 def test_a_method_that_many_messages_bring_is_one_row_and_one_piece_of_news() -> None:

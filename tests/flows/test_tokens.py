@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -40,7 +42,10 @@ from django_multipay.flows import (
     charge_token,
     delete_token,
     inspect_token,
+    receive_webhook,
     reconcile,
+    release_review,
+    retry_payment,
     start_payment,
 )
 from django_multipay.flows.operations import resume_operation
@@ -48,8 +53,10 @@ from django_multipay.messages import (
     Address,
     Buyer,
     Decline,
+    IncomingRequest,
     LineItem,
     PaymentSnapshot,
+    ProviderEvent,
     Redirect,
     TokenSnapshot,
 )
@@ -60,6 +67,7 @@ from tests.corridor import let_everything_be_due
 from tests.flows.scripted import (
     ObligingProvider,
     account_settings,
+    message,
     new_payment,
     snapshot_of,
 )
@@ -605,6 +613,60 @@ def test_one_click_whose_answer_was_lost_is_not_sent_again_while_it_may_be_at_wo
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [{"status": PENDING}, {"status": PAID, "amount": Money("99.00", "USD")}],
+    ids=["it thinks about it", "it is held"],
+)
+def test_one_click_that_was_answered_is_not_sent_again(provider, answer):
+    payment = new_payment(provider="saving", customer_id="42", token=saved())
+    before = len(provider.told("start"))
+    provider.will("start", snapshot_of(payment, **answer))
+    assert start_payment(payment) is None
+    # Of what is held it is refused; the rest is as it is.
+    with suppress(InvalidTransition):
+        assert start_payment(Payment.objects.get(pk=payment.pk)) is None
+    assert len(provider.told("start")) == before + 1
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True])
+def test_one_click_whose_answer_was_lost_is_not_sent_again_for_money_that_does_not_fit(
+    provider, is_looked_at
+):
+    payment = new_payment(provider="saving", customer_id="42", token=saved())
+    before = len(provider.told("start"))
+    provider.will("start", OutcomeUnknown("lost", "saving", "start"))
+    with pytest.raises(OutcomeUnknown):
+        start_payment(payment)
+    receive_webhook("saving", message(payment, PAID, amount="26.29"))
+    if is_looked_at:
+        release_review(payment, by="ann")
+        assert start_payment(payment) is None
+    else:
+        with pytest.raises(InvalidTransition, match="held for review"):
+            start_payment(payment)
+    assert len(provider.told("start")) == before + 1
+    assert payment.operations.get().state == OperationState.UNKNOWN
+
+
+def test_of_two_clicks_whose_answers_were_lost_one_failure_tells_one_only(provider):
+    payment = new_payment(provider="saving", customer_id="42", token=saved())
+
+    def fail() -> None:
+        receive_webhook("saving", message(payment, FAILED))
+        raise OutcomeUnknown("lost", "saving", "start")
+
+    provider.will("start", OutcomeUnknown("lost", "saving", "start"), fail)
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            start_payment(payment)
+        let_everything_be_due()
+    payment.refresh_from_db()
+    assert payment.status == FAILED
+    with pytest.raises(InvalidTransition, match="no known outcome"):
+        retry_payment(payment)
+
+
+@pytest.mark.parametrize(
     "error", [ProviderUnavailable, RequestRejected, CredentialsRejected]
 )
 def test_what_goes_wrong_with_the_second_click_says_nothing_of_the_first(
@@ -908,3 +970,37 @@ def test_nobody_is_told_that_a_method_expires_that_is_over(told, status):
     Token.objects.update(expires_on=timezone.now().date(), status=status)
     reconcile()
     assert "token_expiring" not in names(told)
+
+
+# News of them, with a message ------------------------------------------------------------
+
+
+def test_the_shop_hears_at_once_of_a_method_that_a_message_brings(monkeypatch, told):
+    payment = new_payment(provider="saving", customer_id="42", save_token=True)
+    start_payment(payment)
+    say_also(monkeypatch, token=saved_snapshot("tok-7"))
+    receive_webhook("saving", message(payment, PAID))
+    assert names(told) == ["token_created"]
+
+
+def test_the_shop_hears_at_once_of_a_method_that_a_message_shows_to_be_dead(
+    monkeypatch, provider, told
+):
+    token = saved()
+    provider.will("charge", PaymentSnapshot(status=PENDING))
+    payment = charge(token)
+    say_also(monkeypatch, decline=Decline(code=DeclineCode.EXPIRED_CARD))
+    told.clear()
+    receive_webhook("saving", message(payment, FAILED))
+    assert names(told) == ["token_status_changed"]
+
+
+def say_also(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """Let the provider's messages say more than those of the scripted one do."""
+    original = SavingProvider.parse_webhook
+
+    def parse(self: SavingProvider, incoming: IncomingRequest) -> list[ProviderEvent]:
+        (event,) = original(self, incoming)
+        return [replace(event, snapshot=replace(event.snapshot, **more))]
+
+    monkeypatch.setattr(SavingProvider, "parse_webhook", parse)

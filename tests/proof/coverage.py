@@ -366,7 +366,7 @@ INPUTS: Mapping[str, Row] = {
     ),
     "38": _row(
         "another refund than ours",
-        f"{OPERATIONS}test_another_amount_than_ours_is_held_for_a_person",
+        f"{OPERATIONS}test_another_amount_than_ours_is_held_for_a_person_who_hears_at_once",
     ),
     "39": _row(
         "the total changed after the page was opened",
@@ -649,6 +649,7 @@ INPUTS: Mapping[str, Row] = {
         "kill -9 anywhere",
         f"{PROOF}crashes.py::test_kill_9_at_any_step_of_a_move",
         f"{PROOF}crashes.py::test_kill_9_at_any_step_of_a_message",
+        f"{FLOWS}at_once.py::test_a_message_that_died_anywhere_ends_in_one_payment_and_is_told",
         f"{PROOF}crashes.py::test_kill_9_at_any_step_of_a_checkout",
         f"{PROOF}crashes.py::test_kill_9_at_any_step_of_a_recurring_charge",
         f"{PROOF}crashes.py::test_kill_9_at_any_step_of_a_sweep",
@@ -732,6 +733,7 @@ GUARDS: Mapping[str, Row] = {
         f"{MOVES}test_of_sixteen_refunds_of_sixty_out_of_a_hundred_one_is_sent",
         f"{MOVES}test_twin_without_the_lock_more_is_sent_than_was_taken",
         f"{RACES}test_twin_without_the_lock_the_money_is_forgotten_where_rows_are_locked_singly",
+        f"{FLOWS}at_once.py::test_a_failure_that_waited_for_the_money_does_not_forget_it",
     ),
     "G17": _row(
         "the plan's lock, and the unique attempt behind it",
@@ -772,6 +774,7 @@ GUARDS: Mapping[str, Row] = {
         "test_outgoing.py::test_no_trick_reaches_our_own_net",
         "test_outgoing.py::test_twin_without_the_look_at_the_address_tricks_arrive",
     ),
+    "G24": _row("one worker opens a payment", _GUARD, _TWIN),
 }
 """What stands in the way, and the tests that it does and that it would be missed."""
 

@@ -75,6 +75,11 @@ def order_of(payment: Payment, kind: OperationKind) -> dict[str, Any]:
     return {"act": kind, "payment": payment.pk, "amounts": amounts}
 
 
+def later_order_of(payment: Payment, kind: OperationKind) -> dict[str, Any]:
+    """Return the same order, asked for in a transaction: it is sent after its commit."""
+    return {**order_of(payment, kind), "is_later": True}
+
+
 def ready_for(kind: OperationKind, alias: str) -> Payment:
     """Return a payment that ``kind`` is possible for."""
     payment = payment_for(kind, provider_of(alias))
@@ -82,19 +87,24 @@ def ready_for(kind: OperationKind, alias: str) -> Payment:
     return payment
 
 
-def paid_at_the_provider(alias: str) -> tuple[Payment, dict[str, Any]]:
+def paid_at_the_provider(
+    alias: str, *, is_asked_about: bool = True
+) -> tuple[Payment, dict[str, Any]]:
     """Return a payment that its buyer has paid, and the order to take the news."""
     payment = new_payment(amount=AMOUNT, provider=alias)
     start_payment(payment)
     provider_of(alias).note(
         query_about(payment), "capture", payment.amount_minor, "page"
     )
-    return payment, news(payment)
+    return payment, news(payment, is_asked_about=is_asked_about)
 
 
-def news(payment: Payment) -> dict[str, Any]:
-    """Return the order to take the news that ``payment`` was paid."""
-    said = message(payment, PaymentStatus.PAID, ask=True)
+def news(payment: Payment, *, is_asked_about: bool = True) -> dict[str, Any]:
+    """Return the order to take the news that ``payment`` was paid.
+
+    ``is_asked_about``: the provider must confirm it; otherwise it is applied at once.
+    """
+    said = message(payment, PaymentStatus.PAID, ask=is_asked_about)
     return {
         "act": "callback",
         "path": f"/payments/webhook/{payment.provider}/",

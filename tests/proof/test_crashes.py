@@ -140,14 +140,14 @@ def test_kill_9_at_any_step_of_a_recurring_charge(
 
 
 def interrupted_messages(
-    crew: Crew, figures: Figures, fate: str, figure: str
+    crew: Crew, figures: Figures, fate: str, figure: str, is_asked_about: bool
 ) -> Sequence[tuple[Payment, dict[str, Any]]]:
     """Interrupt the news that a payment was paid at one step after the other."""
-    whole, order = paid_at_the_provider("plain")
+    whole, order = paid_at_the_provider("plain", is_asked_about=is_asked_about)
     steps = steps_of(crew.order(**order))
     results = []
     for at in steps:
-        payment, order = paid_at_the_provider("plain")
+        payment, order = paid_at_the_provider("plain", is_asked_about=is_asked_about)
         results.append((payment, crew.order(**order, at=at, fate=fate)))
         figures.did(figure)
     return [(whole, {"result": "200"}), *results]
@@ -163,29 +163,39 @@ def assert_each_is_paid_and_told(payments: Sequence[Payment]) -> None:
         assert Notice.objects.get(transaction=fact).state == NoticeState.DELIVERED
 
 
+EITHER_WAY = pytest.mark.parametrize(
+    "is_asked_about", [True, False], ids=["asked", "believed"]
+)
+"""The provider must confirm the message first, or it is applied at once."""
+
+
+@EITHER_WAY
 @pytest.mark.parametrize("is_repeated", [True, False], ids=["repeated", "alone"])
 def test_kill_9_at_any_step_of_a_message(
-    crew: Crew, figures: Figures, is_repeated: bool
+    crew: Crew, figures: Figures, is_repeated: bool, is_asked_about: bool
 ) -> None:
-    killed = interrupted_messages(crew, figures, "die", "kills")
+    killed = interrupted_messages(crew, figures, "die", "kills", is_asked_about)
     payments = [payment for payment, _ in killed]
     if is_repeated:
-        answers = [crew.order(**news(payment))["result"] for payment in payments]
+        orders = [news(payment, is_asked_about=is_asked_about) for payment in payments]
+        answers = [crew.order(**order)["result"] for order in orders]
         assert set(answers) == {"200"}
     report(figures, after_two_sweeps(payments))
     assert_each_is_paid_and_told(payments)
 
 
+@EITHER_WAY
 def test_a_connection_that_is_cut_at_any_step_of_a_message(
-    crew: Crew, figures: Figures
+    crew: Crew, figures: Figures, is_asked_about: bool
 ) -> None:
-    cut = interrupted_messages(crew, figures, "cut", "cuts")
+    cut = interrupted_messages(crew, figures, "cut", "cuts", is_asked_about)
     payments = [payment for payment, _ in cut]
     answers = [answer["result"] for _, answer in cut]
     figures.found(
         "server_errors", [one for one in answers if one not in {"200", "503"}]
     )
-    repeated = [crew.order(**news(payment))["result"] for payment in payments]
+    orders = [news(payment, is_asked_about=is_asked_about) for payment in payments]
+    repeated = [crew.order(**order)["result"] for order in orders]
     assert set(repeated) == {"200"}
     report(figures, after_two_sweeps(payments))
     assert_each_is_paid_and_told(payments)

@@ -33,7 +33,7 @@ from django_multipay.flows import (
     void_payment,
     webhooks,
 )
-from django_multipay.messages import IncomingRequest, PaymentSnapshot
+from django_multipay.messages import IncomingRequest, PaymentSnapshot, Redirect
 from django_multipay.models import Payment, Transaction, WebhookDelivery
 from django_multipay.models.operation import new_key
 from django_multipay.registry import registry
@@ -184,6 +184,20 @@ def a_second_worker_during_the_call() -> int:
     return len(provider_of().told("capture")) - 1
 
 
+def a_second_click_during_the_start() -> int:
+    payment = new_payment()
+
+    def overtaken() -> PaymentSnapshot:
+        attempt(lambda: start_payment(Payment.objects.get(pk=payment.pk)))
+        return PaymentSnapshot(
+            status=PaymentStatus.PENDING, next_action=Redirect("https://1.example/")
+        )
+
+    provider_of().will("start", overtaken)
+    start_payment(payment)
+    return len(provider_of().told("start")) - 1
+
+
 def a_lost_answer_at_a_provider_that_does_the_same_key_twice() -> int:
     payment = settled()
     provider_of().will("refund", OutcomeUnknown("no answer", "scripted", "refund"))
@@ -297,6 +311,10 @@ def without_the_claim(patch: Patch) -> None:
     patch.setattr(ledger, "expire_lease", unanswered)
 
 
+def without_the_claim_of_a_start(patch: Patch) -> None:
+    patch.setattr(ledger, "_claim", lambda operation: True)
+
+
 def without_the_doubt(patch: Patch) -> None:
     patch.setattr(operations, "_is_repeatable", lambda operation: True)
 
@@ -349,6 +367,7 @@ GUARDS: Mapping[str, Guard] = {
     ),
     "slot": Guard(a_void_while_the_capture_is_unknown, without_the_slot),
     "claim": Guard(a_second_worker_during_the_call, without_the_claim),
+    "start": Guard(a_second_click_during_the_start, without_the_claim_of_a_start),
     "repetition": Guard(
         a_lost_answer_at_a_provider_that_does_the_same_key_twice, without_the_doubt
     ),

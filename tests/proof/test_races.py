@@ -18,6 +18,7 @@ from tests.proof.lives import (
     ALIASES,
     MOVES,
     after_two_sweeps,
+    later_order_of,
     order_of,
     paid_at_the_provider,
     ready_for,
@@ -87,12 +88,13 @@ def test_of_captures_and_voids_at_once_one_reaches_the_provider(
     one_call_each(figures, payments, results, capture, void)
 
 
+@pytest.mark.parametrize("is_asked_about", [True, False], ids=["asked", "believed"])
 def test_one_message_at_sixteen_doors_is_one_fact_and_one_notice(
-    crew: Crew, figures: Figures
+    crew: Crew, figures: Figures, is_asked_about: bool
 ) -> None:
     results: list[str] = []
     for _ in range(ROUNDS):
-        _, order = paid_at_the_provider("plain")
+        _, order = paid_at_the_provider("plain", is_asked_about=is_asked_about)
         results += crew.all_at_once([order] * CROWD)
         figures.did("races")
         figures.did("deliveries", CROWD)
@@ -111,12 +113,12 @@ def test_one_message_at_sixteen_doors_is_one_fact_and_one_notice(
 def test_sixteen_sweepers_send_what_was_never_sent_once(
     crew: Crew, figures: Figures, alias: str
 ) -> None:
-    """The workers before them died between the intent and the call."""
+    """The workers before them died between the shop's commit and the call."""
     kind = OperationKind.CAPTURE
     at = intent(crew, kind)
     payments = [ready_for(kind, alias) for _ in range(size(6, 60))]
     for payment in payments:
-        crew.order(**order_of(payment, kind), at=at, fate="die")
+        crew.order(**later_order_of(payment, kind), at=at, fate="die")
     let_everything_be_due()
     results = crew.all_at_once([{"act": "sweep"}] * CROWD)
     assert all(result.startswith("Report(") for result in results)
@@ -124,7 +126,7 @@ def test_sixteen_sweepers_send_what_was_never_sent_once(
 
 
 def intent(crew: Crew, kind: OperationKind) -> int:
-    """Return the step at which the intent of ``kind`` has just been committed."""
+    """Return the step at which a shop has just committed its wish for ``kind``."""
     at = 1
     while point(crew, kind, at) != "after COMMIT":
         at += 1
@@ -132,7 +134,7 @@ def intent(crew: Crew, kind: OperationKind) -> int:
 
 
 def point(crew: Crew, kind: OperationKind, at: int) -> str:
-    order = order_of(ready_for(kind, "careful"), kind)
+    order = later_order_of(ready_for(kind, "careful"), kind)
     found: str = crew.order(**order, at=at, fate="look").get("point", "")
     return found
 

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import django
@@ -66,7 +67,8 @@ def move(order: Mapping[str, Any]) -> str:
     """Refund, capture or void."""
     amounts = [Money(text, "USD") for text in order["amounts"]]
     flow: Callable[..., Any] = getattr(flows, f"{order['act']}_payment")
-    flow(Payment.objects.get(pk=order["payment"]), *amounts)
+    with transaction.atomic() if order.get("is_later") else nullcontext():
+        flow(Payment.objects.get(pk=order["payment"]), *amounts)
     return "done"
 
 

@@ -618,3 +618,16 @@ def test_a_refusal_tells_nothing_about_us(
         answer = stranger.post(path, body, content_type=FORM)
         assert answer.status_code == 401
         assert answer.content == b"rescode=9999&resmsg=Refused"
+
+
+def test_an_answer_that_is_closed_twice_tells_the_shop_once() -> None:
+    told: list[str] = []
+    answer = webhooks.Acknowledgment(
+        Reception(
+            WebhookAnswer(outcome=WebhookOutcome.ACCEPTED), lambda: told.append("news")
+        )
+    )
+    assert told == []
+    answer.close()
+    answer.close()
+    assert told == ["news"]
