@@ -533,7 +533,9 @@ def test_a_buyer_pays_and_the_shop_hears_of_it_without_any_return(
 ):
     paid = listen("payment_paid")
     is_told = threading.Event()
-    signals.payment_paid.connect(lambda **news: is_told.set(), weak=False, dispatch_uid=1)
+    signals.payment_paid.connect(
+        lambda **news: is_told.set(), weak=False, dispatch_uid=1
+    )
     payment = order()
     live_corridor.pay(payment, "close")
     sent = live_corridor.sandbox.post("/_control/callbacks/flush")
