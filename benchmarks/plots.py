@@ -60,6 +60,9 @@ def _save(figure: Any, name: str) -> None:
 def _jobs(newest: Any) -> None:
     """Draw what each job takes, a panel for each database, a bar for each contestant."""
     databases = [name for name, jobs in newest.items() if JOBS[0] in jobs]
+    if not databases:
+        # Only other jobs were measured so far: the old drawing stays.
+        return
     figure, panels = plt.subplots(
         len(databases), 1, figsize=(8, 3.2 * len(databases)), squeeze=False
     )
