@@ -581,7 +581,7 @@ def test_eight_equal_notices_at_once_make_one_fact(live_corridor, listen):
 
 # What a message costs ------------------------------------------------------------------
 
-VALID = 19 + 5 * 2
+VALID = 18 + 5 * 2
 """Five transactions; the test's own turns each into a savepoint and its release."""
 
 WRITES = re.compile(r"INSERT|UPDATE|DELETE|SAVEPOINT|REPLACE", re.IGNORECASE)
