@@ -65,6 +65,7 @@ def keep(run: Run) -> None:
     """Add ``run`` to the results, and draw the plots of the documentation anew."""
     from benchmarks import plots
 
+    FOLDER.mkdir(exist_ok=True)
     moment = datetime.fromisoformat(run["date"]).strftime("%Y-%m-%dT%H%M%S")
     write(run, FOLDER / f"{moment}-{run['database'].split()[0].lower()}.json")
     plots.draw()
