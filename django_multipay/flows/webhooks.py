@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError
-from django.db.models import Q
 from django.utils.module_loading import import_string
 
 from django_multipay import ledger
@@ -288,13 +287,12 @@ def _apply_at_once(
 
     Whatever goes wrong goes wrong again after it was stored, and is noted there.
     """
-    named = _named_by(event.snapshot)
-    if named is None:
+    name = _name_in(event.snapshot)
+    if name is None:
         return None
-    named &= Q(provider=provider.alias)
     try:
         return ledger.apply_at_once(
-            delivery, named, event.snapshot, account=account_of(provider)
+            delivery, name, event.snapshot, account=account_of(provider)
         )
     except Exception as error:  # noqa: BLE001  (logged, without what was sent)
         logger.error(
@@ -358,33 +356,29 @@ def _payment_named(provider: Provider, reference: str) -> Payment | None:
     """Return the payment with this reference of ours, whatever a sender put there."""
     if not _REFERENCE.fullmatch(reference):
         return None
-    return Payment.objects.filter(
-        provider=provider.alias, merchant_reference=reference
-    ).first()
+    return ledger.find_payment(provider.alias, ledger.Name("ours", reference))
 
 
 def _payment_of(provider: Provider, snapshot: PaymentSnapshot) -> Payment | None:
     """Return the payment a message is about."""
-    named = _named_by(snapshot)
-    if named is None:
-        return None
-    return Payment.objects.filter(named, provider=provider.alias).first()
+    name = _name_in(snapshot)
+    return ledger.find_payment(provider.alias, name) if name is not None else None
 
 
-def _named_by(snapshot: PaymentSnapshot) -> Q | None:
-    """Return which payment is named, by our reference or else by theirs, if any can be.
+def _name_in(snapshot: PaymentSnapshot) -> ledger.Name | None:
+    """Return how a payment is named, by our reference or else by theirs, if any can be.
 
     Whatever a sender put there.
     """
     if snapshot.merchant_reference is not None:
         reference = snapshot.merchant_reference
         is_ours = _REFERENCE.fullmatch(reference)
-        return Q(merchant_reference=reference) if is_ours else None
+        return ledger.Name("ours", reference) if is_ours else None
     reference = snapshot.provider_reference
     # No database takes NUL, and no provider makes references as long as that.
     if not reference or not reference.isprintable() or len(reference) > 128:
         return None
-    return Q(provider_reference=reference) | Q(transaction_reference=reference)
+    return ledger.Name("theirs", reference)
 
 
 def _apply_event(

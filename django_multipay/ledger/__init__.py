@@ -7,6 +7,7 @@ A decision is taken only from rows read under the payment's lock.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -49,6 +50,7 @@ from django_multipay.exceptions import (
 from django_multipay.ledger import claims, conditions, wallet
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
+from django_multipay.ledger.statements import Given, Select, Update, insert, update
 from django_multipay.messages import (
     DisputeSnapshot,
     PaymentSnapshot,
@@ -116,12 +118,26 @@ def _postponed(attempts: str) -> Case:
 
 def _lock(payment_id: int) -> Payment:
     """Return the payment, locked until the transaction ends."""
-    return Payment.objects.select_for_update().get(pk=payment_id)
+    found = _LOCKED(pk=payment_id)
+    if not found:
+        raise Payment.DoesNotExist(f"there is no payment {payment_id} any more")
+    return found[0]
+
+
+_LOCKED = Select(Payment.objects.select_for_update().filter(pk=Given("pk")).order_by())
 
 
 def _lock_again(payment: Payment) -> None:
     """Refresh ``payment``, locked until the transaction ends."""
-    payment.refresh_from_db(from_queryset=Payment.objects.select_for_update())
+    payment.__dict__ |= _lock(payment.pk).__dict__
+
+
+def _facts_of(payment: Payment) -> list[Transaction]:
+    """Return what is known of ``payment``."""
+    return _FACTS(payment=payment.pk)
+
+
+_FACTS = Select(Transaction.objects.filter(payment_id=Given("payment")))
 
 
 # Payments and operations -----------------------------------------------------------
@@ -132,7 +148,7 @@ def open_payment(payment: Payment) -> Payment:
     payment.is_provider_open = not payment.provider
     payment.is_method_open = not payment.method and payment.token is None
     payment.pay_until = payment.expires_at
-    payment.save(force_insert=True)
+    insert(payment)
     return payment
 
 
@@ -190,7 +206,7 @@ def _begin_checkout(
             payment.method = method
             payment.token = token or payment.token
         if (payment.provider, payment.method, payment.token_id) != before:
-            payment.save(update_fields=["provider", "method", "token", "updated_at"])
+            update(payment, ["provider", "method", "token", "updated_at"])
         if operation is not None:
             operation.is_again = operation.state != OperationState.REQUESTED
             return operation if _claim(operation) else None
@@ -201,15 +217,18 @@ def _begin_checkout(
             open_slot=slot,
         )
         _lease(operation)
-        operation.save(force_insert=True)
+        insert(operation)
     return operation
+
+
+_LEASED = DatabaseNow() + LEASE
 
 
 def _lease(operation: Operation) -> None:
     """Make an operation that is not written yet ours, and say that it is being sent."""
     operation.state = OperationState.IN_FLIGHT
     operation.lease_token = uuid.uuid4().hex
-    operation.lease_until = operation.retry_at = DatabaseNow() + LEASE
+    operation.lease_until = operation.retry_at = _LEASED
     operation.attempts = 1
     operation.is_ours = True
 
@@ -306,21 +325,32 @@ def _conclude(
     operation: Operation, state: str, error: str = "", wait: int | None = None
 ) -> bool:
     """Write the end of a call whose lease is ours; the caller holds the transaction."""
-    is_open = state in _OPEN_STATES
+    values = {"state": state, "error": storable(error, 255)}
+    lease = {"pk": operation.pk, "lease_token": operation.lease_token}
+    if state not in _OPEN_STATES:
+        return bool(_END(**lease, **values))
     return bool(
-        Operation.objects.filter(
-            pk=operation.pk,
-            state=OperationState.IN_FLIGHT,
-            lease_token=operation.lease_token,
-        ).update(
-            state=state,
-            error=storable(error, 255),
+        Operation.objects.filter(**lease, state=OperationState.IN_FLIGHT).update(
+            **values,
             lease_until=DatabaseNow() + timedelta(seconds=wait) if wait else None,
             retry_at=DatabaseNow() + _step(SYNC_DELAYS, operation.attempts),
-            open_slot=F("open_slot") if is_open else None,
             updated_at=DatabaseNow(),
         )
     )
+
+
+_END = Update(
+    Operation.objects.filter(
+        pk=Given("pk"),
+        state=OperationState.IN_FLIGHT,
+        lease_token=Given("lease_token"),
+    ),
+    state=Given("state"),
+    error=Given("error"),
+    lease_until=None,
+    open_slot=None,
+    updated_at=DatabaseNow(),
+)
 
 
 @_retried
@@ -336,42 +366,65 @@ def conclude_checkout(
     if len(theirs) > 128 or not theirs.isprintable():
         # No column takes it, and the buyer must get to the page; ours names it, too.
         snapshot = dataclasses.replace(snapshot, provider_reference="")
+    with contextlib.suppress(IntegrityError), transaction.atomic(durable=True):
+        if _store_page(payment, snapshot):
+            _conclude(operation, OperationState.SUCCEEDED)
+            return
     with transaction.atomic(durable=True):
-        is_stored = _store_page(payment, snapshot)
+        _lock_again(payment)
         is_ours = _conclude(operation, OperationState.SUCCEEDED)
-        if not is_stored:
-            _lock_again(payment)
-            if is_ours or not payment.next_action:
-                _note_start(payment, snapshot)
+        if is_ours or not payment.next_action:
+            _note_start(payment, snapshot)
 
 
 def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
-    """Store it in one statement if nothing was heard of ``payment`` meanwhile."""
+    """Store it in one statement if nothing was heard of ``payment`` meanwhile.
+
+    Nor, about any payment, of the provider's reference. `IntegrityError` if another one
+    was opened under it.
+    """
     now = timezone.now()
-    is_untouched = Q(
-        status__in=_STARTABLE,
-        next_action__isnull=True,
-        started_at=None,
-        expires_at=payment.expires_at,
-    )
-    reference = snapshot.provider_reference or None
     values = {
         "status": PaymentStatus.PENDING,
         "next_action": snapshot.next_action and dump_action(snapshot.next_action),
-        "provider_reference": reference,
+        "provider_reference": snapshot.provider_reference or None,
         "expires_at": payment.expires_at or snapshot.expires_at,
         "started_at": now,
         "sync_at": now + SYNC_DELAYS[0],
         "updated_at": now,
     }
-    rows = Payment.objects.filter(is_untouched, pk=payment.pk, provider_reference=None)
-    if reference is not None:
-        rows = rows.filter(conditions.is_free(payment, reference))
-    if not rows.update(**values):
+    store = _STORE_PAGE if payment.expires_at is None else _STORE_PAGE_IN_TIME
+    if not store(pk=payment.pk, deadline=payment.expires_at, **values):
         return False
     for name, value in values.items():
         setattr(payment, name, value)
     return True
+
+
+def _storing_page(**deadline: object) -> Update:
+    names = (
+        *("status", "next_action", "provider_reference", "expires_at"),
+        *("started_at", "sync_at", "updated_at"),
+    )
+    is_untouched = Q(
+        status__in=_STARTABLE,
+        next_action__isnull=True,
+        started_at=None,
+        provider_reference=None,
+        **deadline,
+    )
+    # A reference that is not there is new: nothing is equal to NULL.
+    is_new = conditions.is_unheard(Given("provider_reference"))
+    return Update(
+        Payment.objects.filter(is_untouched, is_new, pk=Given("pk")),
+        **{name: Given(name, Payment._meta.get_field(name)) for name in names},
+    )
+
+
+_STORE_PAGE = _storing_page(expires_at=None)
+_STORE_PAGE_IN_TIME = _storing_page(
+    expires_at=Given("deadline", Payment._meta.get_field("expires_at"))
+)
 
 
 def _note_start(payment: Payment, snapshot: PaymentSnapshot) -> None:
@@ -392,7 +445,7 @@ def _note_start(payment: Payment, snapshot: PaymentSnapshot) -> None:
     if snapshot.expires_at and not payment.expires_at:
         payment.expires_at = snapshot.expires_at
         fields.append("expires_at")
-    payment.save(update_fields=fields)
+    update(payment, fields)
 
 
 # Calls that move money -------------------------------------------------------------
@@ -599,7 +652,7 @@ def request_operation(
             _tell_refund(operation.refund, notices if is_sent_now else None)
         if is_sent_now and not operation.needs_approval:
             _lease(operation)
-        operation.save(force_insert=True)
+        insert(operation)
     return operation, notices
 
 
@@ -746,7 +799,7 @@ def _add_failure(
     reason: DeclineCode = DeclineCode.GENERIC,
 ) -> None:
     """Add the fact that nothing was charged to a payment that is locked."""
-    known = list(payment.transactions.all())
+    known = _facts_of(payment)
     fact = Transaction(
         payment=payment,
         kind=TransactionKind.FAILURE,
@@ -933,7 +986,7 @@ def _conclude_refund(
     refund.payment = payment
     status = snapshot.status
     if snapshot.amount is not None and snapshot.amount != refund.amount:
-        known = list(payment.transactions.all())
+        known = _facts_of(payment)
         claim = PaymentSnapshot(
             status=PaymentStatus.PENDING,
             provider_reference=snapshot.provider_reference,
@@ -1000,7 +1053,7 @@ def _add_refund_fact(
 
     The caller moves ``refund``.
     """
-    known = list(payment.transactions.all())
+    known = _facts_of(payment)
     fact = Transaction(
         payment=payment,
         kind=TransactionKind.REFUND,
@@ -1032,15 +1085,9 @@ def _move_refund(
     elif status != RefundStatus.REQUESTED:
         refund.sync_at = timezone.now() + _step(SYNC_DELAYS, refund.sync_attempts)
     refund.error = storable(error, 255) if status != RefundStatus.SUCCEEDED else ""
-    refund.save(
-        update_fields=[
-            "provider_reference",
-            "status",
-            "account",
-            "sync_at",
-            "error",
-            "updated_at",
-        ]
+    update(
+        refund,
+        ["provider_reference", "status", "account", "sync_at", "error", "updated_at"],
     )
     if status != before:
         _tell_refund(refund, notices)
@@ -1083,7 +1130,7 @@ def apply_refund(
             return Verdict.HELD
         if _name_external_refund(payment, snapshot.provider_reference, snapshot.amount):
             return Verdict.IGNORED
-        known = list(payment.transactions.all())
+        known = _facts_of(payment)
         fact = Transaction(
             payment=payment,
             kind=TransactionKind.REFUND,
@@ -1169,7 +1216,7 @@ def apply_dispute(
         )
         if not is_comparable or dispute.amount.currency.code != payment.currency:
             return Verdict.HELD
-        known = list(payment.transactions.all())
+        known = _facts_of(payment)
         fact = Transaction(
             payment=payment,
             kind=kind,
@@ -1213,7 +1260,14 @@ def conclude_batch_item(item: BatchItem, state: BatchItemState, note: str) -> No
 
 def find_delivery(provider: str, digest: str) -> WebhookDelivery | None:
     """Return the stored delivery with this digest, or None."""
-    return WebhookDelivery.objects.filter(provider=provider, digest=digest).first()
+    return next(iter(_DELIVERIES(provider=provider, digest=digest)), None)
+
+
+_DELIVERIES = Select(
+    WebhookDelivery.objects.filter(
+        provider=Given("provider"), digest=Given("digest")
+    ).order_by()
+)
 
 
 @_retried
@@ -1226,7 +1280,7 @@ def store_delivery(delivery: WebhookDelivery) -> WebhookDelivery:
     delivery.retry_at = timezone.now() + WORK_LEASE
     try:
         with transaction.atomic(durable=True):
-            delivery.save(force_insert=True)
+            insert(delivery)
     except IntegrityError:
         return WebhookDelivery.objects.get(
             provider=delivery.provider, digest=delivery.digest
@@ -1374,10 +1428,47 @@ def has_news(payment: Payment, snapshot: PaymentSnapshot, *, account: Account) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Name:
+    """How a message names a payment: by our reference, or else by the provider's."""
+
+    kind: str
+    reference: str
+
+
+_BY_NAME: Mapping[str, Q] = {
+    "ours": Q(merchant_reference=Given("reference")),
+    "theirs": Q(provider_reference=Given("reference"))
+    | Q(transaction_reference=Given("reference")),
+}
+
+_NAMED = {
+    kind: Select(Payment.objects.filter(named, provider=Given("provider")))
+    for kind, named in _BY_NAME.items()
+}
+
+_FIRST_OF = {
+    kind: Select(
+        Payment.objects.select_for_update()
+        .annotate(has_calls=conditions.has_calls())
+        .filter(named, conditions.is_first(Given("digest")), provider=Given("provider"))
+        .order_by()[:1]
+    )
+    for kind, named in _BY_NAME.items()
+}
+
+
+def find_payment(provider: str, name: Name) -> Payment | None:
+    """Return the payment that ``provider`` means, or None."""
+    return next(
+        iter(_NAMED[name.kind](provider=provider, reference=name.reference)), None
+    )
+
+
 @_retried
 def apply_at_once(
     delivery: WebhookDelivery,
-    named: Q,
+    name: Name,
     snapshot: PaymentSnapshot,
     *,
     account: Account,
@@ -1386,17 +1477,16 @@ def apply_at_once(
 
     Returns it as it was stored, and the notices, which are the caller's to deliver for
     `NOTICE_LEASE`. None where that is no matter of one transaction: the message
-    was received before, ``named`` fits no payment of ours, or a plan or a saved method
-    must follow.
+    was received before, no payment of ours has this ``name``, or a plan or a saved
+    method must follow.
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
     with transaction.atomic(durable=True):
         # Locks nothing for a duplicate. Two at once: the constraint decides.
-        rows = Payment.objects.select_for_update().annotate(
-            has_calls=conditions.has_calls()
+        found = _FIRST_OF[name.kind](
+            provider=delivery.provider, digest=delivery.digest, reference=name.reference
         )
-        is_first = conditions.is_first(delivery)
-        payment = next(iter(rows.filter(named, is_first).order_by()[:1]), None)
+        payment = found[0] if found else None
         if payment is None or (payment.plan_id, payment.token_id) != (None, None):
             return None
         notices: list[Notice] = []
@@ -1416,7 +1506,7 @@ def apply_at_once(
         if delivery.verdict in _SETTLED:
             delivery.applied_at = timezone.now()
             delivery.payload = None
-        delivery.save(force_insert=True)
+        insert(delivery)
     return delivery, notices
 
 
@@ -1435,7 +1525,7 @@ def _apply(
 
     ``has_calls``: there may be calls that it proves. ``notices`` takes those that the caller delivers.
     """
-    known = list(payment.transactions.all())
+    known = _facts_of(payment)
     mismatch = _mismatch(payment, snapshot, account) or suspicion
     wanted = (
         [_discrepancy(payment, snapshot, mismatch)]
@@ -1453,7 +1543,7 @@ def _apply(
     if new:
         _add_facts(payment, known, new, has_calls=has_calls, notices=notices)
     elif not mismatch and snapshot.details:
-        payment.save(update_fields=_DESCRIPTION_FIELDS)
+        update(payment, _DESCRIPTION_FIELDS)
     if mismatch:
         logger.warning(
             "payment %s: a message of %s is held: %s",
@@ -1553,8 +1643,15 @@ def _is_taken(payment: Payment, snapshot: PaymentSnapshot) -> bool:
     reference = snapshot.provider_reference
     if not reference or reference in _references(payment):
         return False
-    rows = Payment.objects.filter(pk=payment.pk)
-    return not rows.filter(conditions.is_free(payment, reference)).exists()
+    return not _FREE(pk=payment.pk, provider=payment.provider, reference=reference)
+
+
+_FREE = Select(
+    Payment.objects.filter(
+        conditions.is_free(Given("provider"), Given("pk"), Given("reference")),
+        pk=Given("pk"),
+    ).only("pk").order_by()
+)
 
 
 def _facts(
@@ -1856,7 +1953,7 @@ def _add_facts(
     )
     # One by one: MariaDB and older SQLite return no keys from a bulk insert.
     for fact in new:
-        fact.save(force_insert=True)
+        insert(fact)
     state = _fold(payment, (*known, *new))
     # Money that was given back before the shop heard of it is nothing to deliver for.
     is_first_settled = (
@@ -1883,8 +1980,9 @@ def _add_facts(
         payment.sync_attempts = 0
     if payment.status != PaymentStatus.PENDING:
         payment.next_action = None
-    payment.save(
-        update_fields=[
+    update(
+        payment,
+        [
             *_DESCRIPTION_FIELDS,
             "provider_reference",
             "transaction_reference",
@@ -1899,7 +1997,7 @@ def _add_facts(
             "sync_attempts",
             "checkout_data",
             "next_action",
-        ]
+        ],
     )
     proven = set().union(*(_PROOF.get(fact.kind, _START) for fact in new))
     if has_calls and proven:
@@ -2102,10 +2200,13 @@ def _write_notice(notice: Notice, ours: list[Notice] | None) -> None:
     if not notice.signals:
         notice.state = NoticeState.DELIVERED
     elif ours is not None:
-        notice.due_at = DatabaseNow() + NOTICE_LEASE
+        notice.due_at = _LEASED_NOTICE
         notice.attempts = 1
         ours.append(notice)
-    notice.save(force_insert=True)
+    insert(notice)
+
+
+_LEASED_NOTICE = DatabaseNow() + NOTICE_LEASE
 
 
 # Asking again ----------------------------------------------------------------------
@@ -2174,7 +2275,7 @@ def release_review(
     """
     with transaction.atomic(durable=True):
         payment = _lock(payment_id)
-        known = list(payment.transactions.all())
+        known = _facts_of(payment)
         questions = _fold(payment, known).open_questions
         new = [
             Transaction(

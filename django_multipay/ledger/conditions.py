@@ -11,14 +11,15 @@ from django.db.models import BooleanField
 from django.db.models.expressions import RawSQL
 
 from django_multipay.enums import OperationKind, OperationState, TransactionKind
+from django_multipay.ledger.statements import Given
 from django_multipay.models import Operation, Payment, Transaction, WebhookDelivery
 
 _PAYMENT = Payment._meta.db_table
 
 
-def is_first(delivery: WebhookDelivery) -> RawSQL:
+def is_first(digest: str | Given) -> RawSQL:
     """Say whether this message about the payment in question was never received."""
-    return _condition(_IS_FIRST, delivery.digest)
+    return _condition(_IS_FIRST, digest)
 
 
 # By the payment's own column: what names no column of the locked row, MariaDB reads
@@ -49,9 +50,19 @@ NAMING_KINDS = (
 """The facts whose reference becomes the payment's own."""
 
 
-def is_free(payment: Payment, reference: str) -> RawSQL:
-    """Say whether the provider calls no other payment by ``reference``."""
-    whose = [payment.provider, payment.pk]
+def is_unheard(reference: object) -> RawSQL:
+    """Say whether no provider named the transaction of a fact by ``reference``."""
+    return _condition(_IS_UNHEARD, reference)
+
+
+_IS_UNHEARD = f"""NOT EXISTS (
+    SELECT 1 FROM {Transaction._meta.db_table} AS fact
+    WHERE fact.provider_reference = %s)"""  # noqa: S608
+
+
+def is_free(provider: object, key: object, reference: object) -> RawSQL:
+    """Say whether ``provider`` calls no payment but that of ``key`` by ``reference``."""
+    whose = [provider, key]
     return _condition(_IS_FREE, *whose, reference, reference, *whose, reference)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models.signals import post_save, pre_save
 from moneyed import Money
 
 from django_multipay import ledger
@@ -56,7 +57,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Point:
-    """A moment to die: before or after ``owner.name`` ran."""
+    """A moment to die: before or after ``owner.name`` ran, or a row was "saved"."""
 
     owner: Any
     name: str
@@ -69,8 +70,13 @@ class Point:
     @contextmanager
     def armed(self, patch: pytest.MonkeyPatch) -> Any:
         """Die at this point, once."""
-        original = getattr(self.owner, self.name)
         passed: list[object] = []
+        if self.name == "saved":
+            with self._armed_row(passed):
+                yield
+            assert passed, f"nothing came by: {self}"
+            return
+        original = getattr(self.owner, self.name)
 
         def dying(*args: Any, **kwargs: Any) -> Any:
             if passed:
@@ -84,6 +90,22 @@ class Point:
             context.setattr(self.owner, self.name, dying)
             yield
         assert passed, f"nothing came by: {self}"
+
+    @contextmanager
+    def _armed_row(self, passed: list[object]) -> Any:
+        """Die before or after a row of the model ``owner`` is written."""
+        moment = post_save if self.is_after else pre_save
+
+        def dying(**_said: Any) -> None:
+            if not passed:
+                passed.append(True)
+                raise Killed(str(self))
+
+        moment.connect(dying, sender=self.owner)
+        try:
+            yield
+        finally:
+            moment.disconnect(dying, sender=self.owner)
 
 
 def points(*steps: tuple[Any, str]) -> list[Point]:
@@ -118,12 +140,12 @@ def assert_sound() -> None:
 CHECKOUT = points(
     (ledger, "open_payment"),
     (ledger, "begin_checkout"),
-    (Operation, "save"),
+    (Operation, "saved"),
     (checkout, "_payment_request"),
     (EximbayProvider, "start_payment"),
     (EximbayProvider, "_ask"),
     (ledger, "conclude_checkout"),
-    (Payment, "save"),
+    (Payment, "saved"),
 )
 
 
@@ -198,15 +220,15 @@ def test_the_same_key_goes_out_again_after_a_crash(
 MESSAGE = points(
     (EximbayProvider, "verify_webhook"),
     (ledger, "store_delivery"),
-    (WebhookDelivery, "save"),
+    (WebhookDelivery, "saved"),
     (webhooks, "apply_delivery"),
     (EximbayProvider, "fetch_payment"),
     (ledger, "apply_snapshot"),
     (ledger, "_lock"),
     (ledger, "_facts"),
     (ledger, "_add_facts"),
-    (Transaction, "save"),
-    (Payment, "save"),
+    (Transaction, "saved"),
+    (Payment, "saved"),
     (ledger, "_write_notices"),
     (ledger, "conclude_delivery"),
     (webhooks, "deliver_notices"),
@@ -437,7 +459,7 @@ def database_url() -> str:
     ("module", "owner", "name"),
     [
         ("django_multipay.ledger", "", "store_delivery"),
-        ("django_multipay.models", "Transaction", "save"),
+        ("django_multipay.ledger", "", "_fold"),
         ("django_multipay.ledger", "", "_write_notices"),
         ("django_multipay.ledger", "", "claim_notices"),
     ],

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.db import transaction
+from django.db.models import Model
 from moneyed import Money
 from pytest_django import Settings
 
@@ -33,6 +34,7 @@ from django_multipay.flows import (
     void_payment,
     webhooks,
 )
+from django_multipay.ledger import statements
 from django_multipay.messages import IncomingRequest, PaymentSnapshot, Redirect
 from django_multipay.models import Payment, Transaction, WebhookDelivery
 from django_multipay.models.operation import new_key
@@ -264,19 +266,19 @@ def without_the_digest(patch: Patch) -> None:
 
 def without_the_name_of_a_fact(patch: Patch) -> None:
     """Whether it is known, and the unique constraint that has the last word."""
-    original = Transaction.save
     numbers = itertools.count()
 
-    def save(fact: Transaction, **options: Any) -> None:
-        fact.provider_reference = f"X-{next(numbers)}"
-        original(fact, **options)
+    def insert(row: Model) -> None:
+        if isinstance(row, Transaction):
+            row.provider_reference = f"X-{next(numbers)}"
+        statements.insert(row)
 
     growth = ledger._growth
     patch.setattr(ledger, "_is_new", lambda *args: True)
     patch.setattr(
         ledger, "_growth", lambda payment, known, *args: growth(payment, (), *args)
     )
-    patch.setattr(Transaction, "save", save)
+    patch.setattr(ledger, "insert", insert)
 
 
 def without_the_ration(patch: Patch) -> None:

@@ -1,0 +1,243 @@
+"""Statements of the hot paths: written by Django once, run with other values each time.
+
+Django compiles a statement anew whenever it is run. For a payment, with its fifty
+columns, that takes longer than the database does. Here its text is kept, and values pass
+through the columns' own conversions both ways. What is read and written is the same, and
+saved rows send the same signals.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    connections,
+    models,
+    transaction,
+)
+from django.db.models.expressions import Expression
+from django.db.models.signals import post_save, pre_save
+from django.db.models.sql import UpdateQuery
+
+M = TypeVar("M", bound=models.Model)
+
+
+class Given(Expression):
+    """The place of a value that is given when a statement is run.
+
+    It is converted for ``field``; without one, the database takes it as it is.
+    """
+
+    def __init__(self, name: str, field: models.Field[Any, Any] | None = None) -> None:
+        super().__init__(output_field=field)
+        self.name = name
+        self.converted_for = field
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        """Return a placeholder, with itself in place of the value."""
+        return "%s", [self]
+
+    def value(self, values: dict[str, Any], connection: Any) -> Any:
+        """Return what the database is told."""
+        value = values[self.name]
+        if self.converted_for is None:
+            return value
+        return self.converted_for.get_db_prep_save(value, connection)
+
+
+class _Written(NamedTuple):
+    """A statement as one kind of database reads it."""
+
+    sql: str
+    params: Sequence[Any]
+    names: Sequence[str] = ()
+    """The columns of a row that is read; then what was annotated."""
+    conversions: Sequence[tuple[int, list[Any], Any]] = ()
+
+    def filled(self, values: dict[str, Any], connection: Any) -> list[Any]:
+        """Return the parameters with ``values`` where they are `Given`."""
+        return [
+            param.value(values, connection) if isinstance(param, Given) else param
+            for param in self.params
+        ]
+
+
+class Select(Generic[M]):
+    """A query for rows; ``rows`` builds it, with `Given` for what changes."""
+
+    def __init__(self, rows: models.QuerySet[M]) -> None:
+        self._rows = rows
+        self._written: dict[str, _Written] = {}
+
+    def __call__(self, **values: Any) -> list[M]:
+        """Return the rows; those that are locked, inside of a transaction only."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        if self._rows.query.select_for_update and connection.get_autocommit():
+            raise transaction.TransactionManagementError(
+                "rows are locked in a transaction only")
+        written = self._written.get(connection.vendor)
+        if written is None:
+            written = self._written[connection.vendor] = self._write(connection)
+        with connection.cursor() as cursor:
+            cursor.execute(written.sql, written.filled(values, connection))
+            found = cursor.fetchall()
+        return [self._row(written, list(row), connection) for row in found]
+
+    def _write(self, connection: Any) -> _Written:
+        compiler = self._rows.query.get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+        columns = [column for column, _sql, _alias in compiler.select]
+        return _Written(
+            sql,
+            params,
+            [alias or column.target.attname for column, _sql, alias in compiler.select],
+            [
+                (place, *conversion)
+                for place, conversion in compiler.get_converters(columns).items()
+            ],
+        )
+
+    def _row(self, written: _Written, values: list[Any], connection: Any) -> M:
+        for place, converters, column in written.conversions:
+            for convert in converters:
+                values[place] = convert(values[place], column, connection)
+        count = len(written.names) - len(self._rows.query.annotations)
+        row = self._rows.model.from_db(
+            connection.alias, written.names[:count], values[:count]
+        )
+        for name, value in zip(written.names[count:], values[count:], strict=True):
+            setattr(row, name, value)
+        return row
+
+
+class Update:
+    """An UPDATE of what ``rows`` finds, with `Given` for what changes."""
+
+    def __init__(self, rows: models.QuerySet[Any], **columns: Any) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._written: dict[str, _Written] = {}
+
+    def __call__(self, **values: Any) -> int:
+        """Return how many rows were found."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        written = self._written.get(connection.vendor)
+        if written is None:
+            query = self._rows.query.chain(UpdateQuery)
+            query.add_update_values(self._columns)
+            compiler = query.get_compiler(connection=connection)
+            written = self._written[connection.vendor] = _Written(*compiler.as_sql())
+        with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+            cursor.execute(written.sql, written.filled(values, connection))
+            return int(cursor.rowcount)
+
+
+class _Table:
+    """A model's table, with the names that one kind of database quotes."""
+
+    def __init__(self, model: type[models.Model], vendor: str) -> None:
+        quoted = connections[DEFAULT_DB_ALIAS].ops.quote_name
+        self.model = model
+        self.name = quoted(model._meta.db_table)
+        self.key = quoted(model._meta.pk.column)
+        self.columns = {
+            field: quoted(field.column)
+            for field in model._meta.concrete_fields
+            if not field.primary_key
+        }
+        self.insert = f"INSERT INTO {self.name} ({', '.join(self.columns.values())})"
+
+    def values(
+        self,
+        row: models.Model,
+        fields: Collection[models.Field[Any, Any]],
+        connection: Any,
+        *,
+        is_new: bool,
+    ) -> tuple[list[str], list[Any]]:
+        """Return the text and the parameters of what ``row`` says in ``fields``."""
+        texts, params = [], []
+        for field in fields:
+            value = field.pre_save(row, is_new)
+            if hasattr(value, "resolve_expression"):
+                text, more = _expression(self.model, value, connection.vendor)
+                texts.append(text)
+                params += more
+            else:
+                texts.append("%s")
+                params.append(field.get_db_prep_save(value, connection))
+        return texts, params
+
+
+@functools.cache
+def _table(model: type[models.Model], vendor: str) -> _Table:
+    return _Table(model, vendor)
+
+
+@functools.lru_cache(maxsize=100)
+def _expression(
+    model: type[models.Model], value: Any, vendor: str
+) -> tuple[str, Sequence[Any]]:
+    query = UpdateQuery(model)
+    compiler = query.get_compiler(using=DEFAULT_DB_ALIAS)
+    resolved = value.resolve_expression(query, allow_joins=False, for_save=True)
+    sql, params = compiler.compile(resolved)
+    return sql, params
+
+
+def insert(row: models.Model) -> None:
+    """Insert ``row`` as its ``save(force_insert=True)`` does."""
+    model, connection = type(row), connections[DEFAULT_DB_ALIAS]
+    table = _table(model, connection.vendor)
+    pre_save.send(
+        model, instance=row, raw=False, using=connection.alias, update_fields=None
+    )
+    texts, params = table.values(row, table.columns, connection, is_new=True)
+    sql = f"{table.insert} VALUES ({', '.join(texts)})"
+    with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+        if connection.features.can_return_columns_from_insert:
+            cursor.execute(f"{sql} RETURNING {table.key}", params)
+            (row.pk,) = cursor.fetchone()
+        else:
+            cursor.execute(sql, params)
+            row.pk = connection.ops.last_insert_id(
+                cursor, model._meta.db_table, model._meta.pk.column
+            )
+    row._state.adding, row._state.db = False, connection.alias
+    post_save.send(
+        model,
+        instance=row,
+        created=True,
+        raw=False,
+        using=connection.alias,
+        update_fields=None,
+    )
+
+
+def update(row: models.Model, names: Collection[str]) -> None:
+    """Write the fields ``names`` of ``row`` as its ``save(update_fields=…)`` does."""
+    model, connection = type(row), connections[DEFAULT_DB_ALIAS]
+    table = _table(model, connection.vendor)
+    said = {
+        "instance": row,
+        "raw": False,
+        "using": connection.alias,
+        "update_fields": frozenset(names),
+    }
+    pre_save.send(model, **said)
+    fields = [model._meta.get_field(name) for name in names]
+    texts, params = table.values(row, fields, connection, is_new=False)
+    pairs = (
+        f"{table.columns[field]} = {text}"
+        for field, text in zip(fields, texts, strict=True)
+    )
+    sql = f"UPDATE {table.name} SET {', '.join(pairs)} WHERE {table.key} = %s"
+    with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+        cursor.execute(sql, [*params, row.pk])
+        if not cursor.rowcount:
+            raise DatabaseError("there is no such row any more")
+    post_save.send(model, created=False, **said)
