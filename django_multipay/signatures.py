@@ -43,7 +43,7 @@ def verify_hmac_sha256(payload: bytes, signature: str, secrets: Sequence[str]) -
         raise SignatureMismatch("the signature is missing or malformed")
     matches = [
         constant_time_equal(
-            signature, hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
+            signature, hmac.digest(secret.encode(), payload, "sha256").hex()
         )
         for secret in secrets
         if secret.strip()

@@ -160,7 +160,7 @@ def tell_endpoints(notices: Sequence[Notice]) -> dict[int, str]:
     problems: dict[int, str] = {}
     events: list[ledger.Event] = []
     try:
-        listening = list(ledger.enabled_endpoints()) if notices else []
+        listening = ledger.enabled_endpoints() if notices else []
         for notice in notices if listening else ():
             try:
                 events += events_of(notice)

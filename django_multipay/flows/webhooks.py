@@ -231,8 +231,8 @@ def _accept(
     reference = _shielded(provider.identify_return, incoming)
     if payment and reference and reference != payment.merchant_reference:
         raise MalformedWebhook("the message is about another payment than its URL")
-    digest = _digest(incoming)
     if provider.verifies_remotely:
+        digest = _digest(incoming)
         seen = ledger.find_delivery(provider.alias, digest)
         if seen is None or seen.verdict == Verdict.STORED:
             _ration(provider, door or _name(provider, payment, reference))
@@ -243,6 +243,8 @@ def _accept(
     ids = [event.event_id for event in events]
     if ids and all(ids):
         digest = _sha256("\n".join(ids).encode("utf-8", "replace"))
+    else:
+        digest = _digest(incoming)
     if provider.webhook_trust is WebhookTrust.HINT:
         _check_hint(provider, events, payment)
     delivery = WebhookDelivery(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -22,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, QuerySet, Sum, When
+from django.db.models import Case, F, Q, QuerySet, When
 from django.utils import timezone
 from moneyed import Money
 
@@ -50,7 +51,14 @@ from django_multipay.exceptions import (
 from django_multipay.ledger import claims, conditions, wallet
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
-from django_multipay.ledger.statements import Given, Select, Update, insert, update
+from django_multipay.ledger.statements import (
+    Given,
+    Select,
+    Update,
+    insert,
+    refresh,
+    update,
+)
 from django_multipay.messages import (
     DisputeSnapshot,
     PaymentSnapshot,
@@ -129,7 +137,7 @@ _LOCKED = Select(Payment.objects.select_for_update().filter(pk=Given("pk")).orde
 
 def _lock_again(payment: Payment) -> None:
     """Refresh ``payment``, locked until the transaction ends."""
-    payment.__dict__ |= _lock(payment.pk).__dict__
+    refresh(payment, _lock(payment.pk))
 
 
 def _facts_of(payment: Payment) -> list[Transaction]:
@@ -504,17 +512,13 @@ def has_open_refund(payment: Payment) -> bool:
 
 
 def _refundable(payment: Payment, spoken_for: int) -> int:
-    disputed = payment.transactions.aggregate(
-        lost=Sum("amount_minor", default=0, filter=Q(kind=TransactionKind.CHARGEBACK)),
-        won=Sum(
-            "amount_minor",
-            default=0,
-            filter=Q(kind=TransactionKind.CHARGEBACK_REVERSAL),
-        ),
-    )
-    charged_back = max(disputed["lost"] - disputed["won"], 0)
-    left = payment.captured_minor - payment.refunded_minor - charged_back
-    return int(max(left - spoken_for, 0))
+    disputed = {TransactionKind.CHARGEBACK: 0, TransactionKind.CHARGEBACK_REVERSAL: 0}
+    for fact in _facts_of(payment):
+        if fact.kind in disputed:
+            disputed[TransactionKind(fact.kind)] += fact.amount_minor
+    lost, won = disputed.values()
+    left = payment.captured_minor - payment.refunded_minor - max(lost - won, 0)
+    return max(left - spoken_for, 0)
 
 
 def movable_minor(payment: Payment, kind: OperationKind) -> int:
@@ -614,10 +618,10 @@ def request_operation(
         # A locking read and a write, so that no isolation level decides by old rows.
         spoken_for = sum(
             refund.amount_minor
-            for refund in locked.refunds.select_for_update()
+            for refund in _LOCKED_REFUNDS(payment=locked.pk)
             if refund.status in RESERVING_STATUSES
         )
-        Payment.objects.filter(pk=locked.pk).update(updated_at=DatabaseNow())
+        _TOUCH(pk=locked.pk)
         slot = _slot(locked, intent.kind)
         open_one = slot and Operation.objects.filter(open_slot=slot).first()
         left = (
@@ -642,18 +646,27 @@ def request_operation(
             needs_approval=limit is not None and returned + amount_minor > limit,
         )
         if intent.kind == OperationKind.REFUND:
-            operation.refund = Refund.objects.create(
+            refund = Refund(
                 payment=locked,
                 amount_minor=amount_minor,
                 reason=storable(intent.reason, 255),
                 requested_by=operation.actor,
                 account=_refund_extras(intent),
             )
-            _tell_refund(operation.refund, notices if is_sent_now else None)
+            insert(refund)
+            operation.refund = refund
+            _tell_refund(refund, notices if is_sent_now else None)
         if is_sent_now and not operation.needs_approval:
             _lease(operation)
         insert(operation)
     return operation, notices
+
+
+_LOCKED_REFUNDS = Select(
+    Refund.objects.select_for_update().filter(payment_id=Given("payment"))
+)
+
+_TOUCH = Update(Payment.objects.filter(pk=Given("pk")), updated_at=DatabaseNow())
 
 
 def _same_wish(seen: Operation, wish: str) -> Operation:
@@ -970,9 +983,12 @@ def conclude_refund(
     notices: list[Notice] = []
     with transaction.atomic(durable=True):
         _lock_again(payment)
-        refund.refresh_from_db()
+        refresh(refund, _REFUND(pk=refund.pk)[0])
         _conclude_refund(payment, refund, snapshot, source, operation, notices)
     return notices
+
+
+_REFUND = Select(Refund.objects.filter(pk=Given("pk")))
 
 
 def _conclude_refund(
@@ -1003,11 +1019,8 @@ def _conclude_refund(
     state = _OPERATION_AFTER[status]
     if state != OperationState.UNKNOWN:
         # Also what was not sent, as far as we knew: it must not be sent again.
-        refund.operations.filter(state__in=_OPEN_STATES).update(
-            state=state,
-            lease_until=None,
-            error=storable(_said(snapshot), 255),
-            updated_at=DatabaseNow(),
+        _END_OF_REFUND(
+            refund=refund.pk, state=state, error=storable(_said(snapshot), 255)
         )
     elif operation is not None:
         _conclude(operation, state, _said(snapshot))
@@ -1018,6 +1031,15 @@ def _conclude_refund(
     if status == RefundStatus.SUCCEEDED:
         _add_refund_fact(payment, refund, source, snapshot.occurred_at, notices)
     _move_refund(refund, status, _said(snapshot) or refund.error, notices)
+
+
+_END_OF_REFUND = Update(
+    Operation.objects.filter(refund_id=Given("refund"), state__in=_OPEN_STATES),
+    state=Given("state"),
+    error=Given("error"),
+    lease_until=None,
+    updated_at=DatabaseNow(),
+)
 
 
 def _reopens(refund: Refund, status: RefundStatus) -> bool:
@@ -1414,6 +1436,55 @@ def apply_snapshot(
         )
 
 
+def apply_snapshots(
+    snapshots: Mapping[int, PaymentSnapshot], *, account: Account, source: Source
+) -> tuple[list[Payment], list[Notice]]:
+    """Apply what the provider says about payments, by their keys, in one transaction.
+
+    Returns those it was applied to, as they are now, and the notices, which are the
+    caller's to deliver for `NOTICE_LEASE`. Left out are payments for which other rows
+    may have to be locked: `apply_snapshot` is for those. Whatever is raised, nothing
+    was written.
+    """
+    notices: list[Notice] = []
+    with transaction.atomic(durable=True):
+        # In one order, so that two who do this wait for each other and get on.
+        locked = {
+            payment.pk: payment
+            for payment in Payment.objects.select_for_update()
+            .filter(pk__in=snapshots)
+            .order_by("pk")
+            if _stands_alone(payment, snapshots[payment.pk])
+        }
+        # When all are locked: under REPEATABLE READ the first of these reads decides
+        # how old the others are.
+        rows = Payment.objects.filter(conditions.has_calls(), pk__in=locked)
+        called = set(rows.order_by().values_list("pk", flat=True))
+        known: dict[int, list[Transaction]] = {key: [] for key in locked}
+        for fact in Transaction.objects.filter(payment__in=locked):
+            known[fact.payment_id].append(fact)
+        for key, payment in locked.items():
+            _apply(
+                payment,
+                snapshots[key],
+                account=account,
+                source=source,
+                known=known[key],
+                has_calls=key in called,
+                notices=notices,
+            )
+    return list(locked.values()), notices
+
+
+def _stands_alone(payment: Payment, snapshot: PaymentSnapshot) -> bool:
+    """Say whether no plan, saved method or other attempt must follow ``payment``."""
+    others = (payment.plan_id, payment.token_id, payment.retry_of_id, snapshot.token)
+    return (
+        others == (None, None, None, None)
+        and payment.status not in states.UNSUCCESSFUL_STATUSES
+    )
+
+
 def has_news(payment: Payment, snapshot: PaymentSnapshot, *, account: Account) -> bool:
     """Say whether applying ``snapshot`` to ``payment``, as it was read, may write.
 
@@ -1518,14 +1589,16 @@ def _apply(
     source: Source,
     suspicion: ReviewReason | None = None,
     done: OperationKind | None = None,
+    known: Sequence[Transaction] | None = None,
     has_calls: bool = True,
     notices: list[Notice] | None = None,
 ) -> Verdict:
     """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers.
 
-    ``has_calls``: there may be calls that it proves. ``notices`` takes those that the caller delivers.
+    ``known`` are its facts, read under the lock. ``has_calls``: there may be calls
+    that it proves. ``notices`` takes those that the caller delivers.
     """
-    known = _facts_of(payment)
+    known = _facts_of(payment) if known is None else known
     mismatch = _mismatch(payment, snapshot, account) or suspicion
     wanted = (
         [_discrepancy(payment, snapshot, mismatch)]
@@ -2324,10 +2397,19 @@ _NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
 @_retried
 def conclude_notices(notices: Sequence[Notice]) -> None:
     """Mark ``notices`` as delivered."""
-    with transaction.atomic(durable=True):
-        Notice.objects.filter(pk__in=[notice.pk for notice in notices]).update(
-            error="", state=NoticeState.DELIVERED, delivered_at=DatabaseNow()
-        )
+    keys = {str(place): notice.pk for place, notice in enumerate(notices)}
+    _delivering(len(keys))(**keys)
+
+
+@functools.lru_cache(maxsize=20)
+def _delivering(count: int) -> Update:
+    keys = [Given(str(place)) for place in range(count)]
+    return Update(
+        Notice.objects.filter(pk__in=keys),
+        error="",
+        state=NoticeState.DELIVERED,
+        delivered_at=DatabaseNow(),
+    )
 
 
 @_retried

@@ -24,6 +24,7 @@ from django_multipay.enums import (
 from django_multipay.exceptions import MultipayError
 from django_multipay.ledger import claims
 from django_multipay.ledger.claims import DatabaseNow, retried
+from django_multipay.ledger.statements import Select
 from django_multipay.models import Endpoint, EndpointDelivery, Notice
 from django_multipay.redaction import storable
 
@@ -61,15 +62,20 @@ class Event:
     """None for a test event, which goes to whom it is for, whatever they hear of."""
 
 
-def enabled_endpoints() -> QuerySet[Endpoint]:
+# Without the secrets: one that no key opens must not hide the others.
+_ENABLED = Endpoint.objects.defer("secrets").filter(status=EndpointStatus.ENABLED)
+
+_LISTENING = Select(_ENABLED)
+
+
+def enabled_endpoints() -> list[Endpoint]:
     """Return the endpoints that are told."""
-    # Without the secrets: one that no key opens must not hide the others.
-    return Endpoint.objects.defer("secrets").filter(status=EndpointStatus.ENABLED)
+    return _LISTENING()
 
 
 def callable_endpoints() -> QuerySet[Endpoint]:
     """Return the endpoints that may be called now, those in trouble last."""
-    rows = enabled_endpoints().filter(_is_callable())
+    rows = _ENABLED.filter(_is_callable())
     return rows.order_by(F("failing_since").asc(nulls_first=True), "id")
 
 

@@ -6,6 +6,7 @@ wins, and what is done needs no doing again: stopped halfway, the next run goes 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,12 @@ from typing import Any
 
 from django.apps import apps
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, TextField, Value
+from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, TextField
 
 from django_multipay import crypto
 from django_multipay.exceptions import MultipayError
 from django_multipay.ledger.claims import retried
+from django_multipay.ledger.statements import Given, Update
 from django_multipay.models.fields import EncryptedJSONField
 from django_multipay.signatures import constant_time_equal
 
@@ -165,17 +167,20 @@ def _write(
 ) -> None:
     with transaction.atomic(durable=True):
         for row, changed in wanted:
-            is_as_read = {name: row[name] for name in row if name.startswith("raw_")}
-            names = [name.removeprefix("raw_") for name in is_as_read]
-            rows = model._base_manager.annotate(
-                **{f"raw_{name}": _raw(name) for name in names}
-            )
-            rows.filter(pk=row["pk"], **is_as_read).update(
-                **{
-                    name: Value(value, output_field=TextField())
-                    for name, value in changed.items()
-                }
-            )
+            read = tuple(name for name in row if name.startswith("raw_"))
+            _replacing(model, read, tuple(changed))(**{**row, **changed})
+
+
+@functools.lru_cache(maxsize=20)
+def _replacing(
+    model: type[models.Model], read: Sequence[str], changed: Sequence[str]
+) -> Update:
+    """Return what writes ``changed`` of a row that still says what was ``read``."""
+    rows = model._base_manager.annotate(
+        **{name: _raw(name.removeprefix("raw_")) for name in read}
+    )
+    is_as_read = {name: Given(name) for name in ("pk", *read)}
+    return Update(rows.filter(**is_as_read), **{name: Given(name) for name in changed})
 
 
 def _has_twin(

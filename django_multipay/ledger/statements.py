@@ -189,6 +189,12 @@ def _expression(
     return sql, params
 
 
+def refresh(row: M, fresh: M) -> None:
+    """Let ``row`` say what ``fresh`` says, and forget what was read along with it."""
+    row.__dict__.pop("_prefetched_objects_cache", None)
+    row.__dict__.update(fresh.__dict__)
+
+
 def insert(row: models.Model) -> None:
     """Insert ``row`` as its ``save(force_insert=True)`` does."""
     model, connection = type(row), connections[DEFAULT_DB_ALIAS]

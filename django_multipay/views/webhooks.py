@@ -10,15 +10,15 @@ They need no session, set no cookie, take no part in ATOMIC_REQUESTS and never a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.shortcuts import get_object_or_404
-from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
@@ -42,12 +42,21 @@ MAX_BODY = 256 * 1024
 View = Callable[..., HttpResponse]
 
 
+NEVER_KEPT = "max-age=0, no-cache, no-store, must-revalidate, private"
+"""What Django's ``never_cache`` says, which takes as long as to check a signature."""
+
+
 def _door(view: View) -> View:
     """Decorate a callback view; what is wrong on our side is the sender's to retry."""
-    door: View = told_to_retry(view)
+    answered = require_http_methods(["GET", "POST"])(told_to_retry(view))
+
+    @functools.wraps(view)
+    def door(request: HttpRequest, /, **kwargs: str) -> HttpResponse:
+        response: HttpResponse = answered(request, **kwargs)
+        response.headers["Cache-Control"] = NEVER_KEPT
+        return response
+
     for decorate in (
-        require_http_methods(["GET", "POST"]),
-        never_cache,
         csrf_exempt,
         login_not_required,
         transaction.non_atomic_requests,
@@ -58,9 +67,10 @@ def _door(view: View) -> View:
 
 def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
     """Return the message as it was sent, or the refusal of one we will not read."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    sent = request.META
+    if sent.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         return HttpResponse(status=415)
-    declared = request.headers.get("content-length") or "0"
+    declared = sent.get("CONTENT_LENGTH") or "0"
     if not (declared.isascii() and declared.isdigit()):
         return HttpResponse(status=400)
     if len(declared) > 9 or int(declared) > MAX_BODY:
@@ -71,20 +81,33 @@ def _incoming(request: HttpRequest) -> IncomingRequest | HttpResponse:
         return HttpResponse(status=400)
     if len(body) > MAX_BODY:
         return HttpResponse(status=413)
-    query = request.META.get("QUERY_STRING", "")
+    query = sent.get("QUERY_STRING", "")
     return IncomingRequest(
         method=request.method or "",
         body=body,
         query_string=query if len(query) <= MAX_BODY else "",
-        content_type=request.headers.get("content-type", ""),
-        headers={
-            name.lower(): value
-            for name, value in request.headers.items()
-            # The buyer's session is none of a provider's business.
-            if name != "Cookie"
-        },
-        remote_address=request.META.get("REMOTE_ADDR", ""),
+        content_type=sent.get("CONTENT_TYPE", ""),
+        headers=_headers(sent),
+        remote_address=sent.get("REMOTE_ADDR", ""),
     )
+
+
+_OTHER_HEADERS = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
+
+
+def _headers(sent: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers by their names in lower case.
+
+    But for the buyer's session, which is none of a provider's business.
+    """
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in sent.items()
+        if name.startswith("HTTP_") and name != "HTTP_COOKIE"
+    }
+    return headers | {
+        header: sent[name] for name, header in _OTHER_HEADERS.items() if name in sent
+    }
 
 
 def _payment_of(signed: str, purpose: Purpose) -> Payment:
