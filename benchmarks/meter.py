@@ -24,6 +24,8 @@ class Cost:
 
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
+    database: list[float] = field(default_factory=list)
+    """Of the seconds, those in which a statement or a commit was waited for."""
     statements: list[int] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)
     connections: int = 0
@@ -35,12 +37,14 @@ class Meter:
 
     def __init__(self) -> None:
         self.statements = self.commits = 0
+        self.waited = 0.0
         database: Any = connection
         commit = database._commit
 
         def counted() -> None:
             self.commits += 1
-            commit()
+            with self._waiting():
+                commit()
 
         database._commit = counted
 
@@ -52,17 +56,26 @@ class Meter:
             # Outside of a transaction a write is a commit too.
             if not connection.in_atomic_block and word != "SELECT":
                 self.commits += 1
-        return run(sql, *rest)
+        with self._waiting():
+            return run(sql, *rest)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - began
 
     @contextmanager
     def measuring(self, cost: Cost) -> Iterator[None]:
         """Add what happens inside to ``cost``."""
         self.statements = self.commits = 0
+        self.waited = 0.0
         with connection.execute_wrapper(self.execute):
             processor, began = time.process_time(), time.perf_counter()
             yield
             cost.seconds.append(time.perf_counter() - began)
             cost.processor.append(time.process_time() - processor)
+        cost.database.append(self.waited)
         cost.statements.append(self.statements)
         cost.commits.append(self.commits)
 

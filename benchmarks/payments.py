@@ -91,6 +91,7 @@ def _row(job: str, delay_ms: int, one: Contestant, costs: Costs) -> dict[str, An
         "contestant": one.name,
         "median_ms": statistics.median(cost.seconds) * 1000,
         "processor_ms": statistics.median(cost.processor) * 1000,
+        "database_ms": statistics.median(cost.database) * 1000,
         **spread(cost.seconds, floor.seconds),
         "statements": statistics.median(cost.statements),
         "commits": statistics.median(cost.commits),

@@ -43,6 +43,7 @@ PAYMENTS: tuple[Column, ...] = (
     ("contestant", _text("contestant")),
     ("median", _number("median_ms", 2, " ms")),
     ("CPU", _number("processor_ms", 2, " ms")),
+    ("waiting for the database", _number("database_ms", 2, " ms")),
     *RATIO,
     ("to the floor's valid one", _number("ratio_to_valid")),
     ("queries", _number("statements", 0)),

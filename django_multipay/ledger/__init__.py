@@ -409,6 +409,9 @@ def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
     return True
 
 
+_COLUMNS = {column.name: column for column in Payment._meta.concrete_fields}
+
+
 def _storing_page(**deadline: object) -> Update:
     names = (
         *("status", "next_action", "provider_reference", "expires_at"),
@@ -425,13 +428,13 @@ def _storing_page(**deadline: object) -> Update:
     is_new = conditions.is_unheard(Given("provider_reference"))
     return Update(
         Payment.objects.filter(is_untouched, is_new, pk=Given("pk")),
-        **{name: Given(name, Payment._meta.get_field(name)) for name in names},
+        **{name: Given(name, _COLUMNS[name]) for name in names},
     )
 
 
 _STORE_PAGE = _storing_page(expires_at=None)
 _STORE_PAGE_IN_TIME = _storing_page(
-    expires_at=Given("deadline", Payment._meta.get_field("expires_at"))
+    expires_at=Given("deadline", _COLUMNS["expires_at"])
 )
 
 
@@ -1518,7 +1521,8 @@ _NAMED = {
     for kind, named in _BY_NAME.items()
 }
 
-_FIRST_OF = {
+# Any: a payment that says ``has_calls``.
+_FIRST_OF: Mapping[str, Select[Any]] = {
     kind: Select(
         Payment.objects.select_for_update()
         .annotate(has_calls=conditions.has_calls())
@@ -1723,7 +1727,9 @@ _FREE = Select(
     Payment.objects.filter(
         conditions.is_free(Given("provider"), Given("pk"), Given("reference")),
         pk=Given("pk"),
-    ).only("pk").order_by()
+    )
+    .only("pk")
+    .order_by()
 )
 
 
@@ -2403,7 +2409,7 @@ def conclude_notices(notices: Sequence[Notice]) -> None:
 
 @functools.lru_cache(maxsize=20)
 def _delivering(count: int) -> Update:
-    keys = [Given(str(place)) for place in range(count)]
+    keys: list[Any] = [Given(str(place)) for place in range(count)]
     return Update(
         Notice.objects.filter(pk__in=keys),
         error="",

@@ -9,7 +9,7 @@ saved rows send the same signals.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.db import (
@@ -37,9 +37,9 @@ class Given(Expression):
         self.name = name
         self.converted_for = field
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         """Return a placeholder, with itself in place of the value."""
-        return "%s", [self]
+        return "%s", (self,)
 
     def value(self, values: dict[str, Any], connection: Any) -> Any:
         """Return what the database is told."""
@@ -78,7 +78,8 @@ class Select(Generic[M]):
         connection = connections[DEFAULT_DB_ALIAS]
         if self._rows.query.select_for_update and connection.get_autocommit():
             raise transaction.TransactionManagementError(
-                "rows are locked in a transaction only")
+                "rows are locked in a transaction only"
+            )
         written = self._written.get(connection.vendor)
         if written is None:
             written = self._written[connection.vendor] = self._write(connection)
@@ -127,7 +128,7 @@ class Update:
         connection = connections[DEFAULT_DB_ALIAS]
         written = self._written.get(connection.vendor)
         if written is None:
-            query = self._rows.query.chain(UpdateQuery)
+            query: Any = self._rows.query.chain(UpdateQuery)
             query.add_update_values(self._columns)
             compiler = query.get_compiler(connection=connection)
             written = self._written[connection.vendor] = _Written(*compiler.as_sql())
@@ -141,27 +142,32 @@ class _Table:
 
     def __init__(self, model: type[models.Model], vendor: str) -> None:
         quoted = connections[DEFAULT_DB_ALIAS].ops.quote_name
+        fields: Sequence[Any] = model._meta.concrete_fields
         self.model = model
         self.name = quoted(model._meta.db_table)
-        self.key = quoted(model._meta.pk.column)
+        (self.key,) = (quoted(field.column) for field in fields if field.primary_key)
         self.columns = {
-            field: quoted(field.column)
-            for field in model._meta.concrete_fields
+            field.name: quoted(field.column)
+            for field in fields
             if not field.primary_key
         }
+        self.fields = {field.name: field for field in fields}
+        self.update = f"UPDATE {self.name}"
         self.insert = f"INSERT INTO {self.name} ({', '.join(self.columns.values())})"
 
     def values(
         self,
         row: models.Model,
-        fields: Collection[models.Field[Any, Any]],
+        names: Collection[str],
         connection: Any,
         *,
         is_new: bool,
     ) -> tuple[list[str], list[Any]]:
-        """Return the text and the parameters of what ``row`` says in ``fields``."""
-        texts, params = [], []
-        for field in fields:
+        """Return the text and the parameters of what ``row`` says in ``names``."""
+        texts: list[str] = []
+        params: list[Any] = []
+        for name in names:
+            field = self.fields[name]
             value = field.pre_save(row, is_new)
             if hasattr(value, "resolve_expression"):
                 text, more = _expression(self.model, value, connection.vendor)
@@ -211,7 +217,7 @@ def insert(row: models.Model) -> None:
         else:
             cursor.execute(sql, params)
             row.pk = connection.ops.last_insert_id(
-                cursor, model._meta.db_table, model._meta.pk.column
+                cursor, model._meta.db_table, str(model._meta.pk.column)
             )
     row._state.adding, row._state.db = False, connection.alias
     post_save.send(
@@ -235,13 +241,13 @@ def update(row: models.Model, names: Collection[str]) -> None:
         "update_fields": frozenset(names),
     }
     pre_save.send(model, **said)
-    fields = [model._meta.get_field(name) for name in names]
-    texts, params = table.values(row, fields, connection, is_new=False)
+    texts, params = table.values(row, names, connection, is_new=False)
     pairs = (
-        f"{table.columns[field]} = {text}"
-        for field, text in zip(fields, texts, strict=True)
+        f"{table.columns[name]} = {text}"
+        for name, text in zip(names, texts, strict=True)
     )
-    sql = f"UPDATE {table.name} SET {', '.join(pairs)} WHERE {table.key} = %s"
+    assignments = ", ".join(pairs)
+    sql = f"{table.update} SET {assignments} WHERE {table.key} = %s"
     with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
         cursor.execute(sql, [*params, row.pk])
         if not cursor.rowcount:

@@ -1,0 +1,303 @@
+"""A statement that is written once says what Django would have said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, models, transaction
+from django.db.models import F, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.signals import post_save, pre_save
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_multipay.ledger.claims import DatabaseNow
+from django_multipay.ledger.statements import (
+    Given,
+    Select,
+    Update,
+    insert,
+    refresh,
+    update,
+)
+from django_multipay.models import (
+    Notice,
+    Operation,
+    Payment,
+    Refund,
+    Transaction,
+    WebhookDelivery,
+)
+
+pytestmark = pytest.mark.django_db
+
+MOMENT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+def payment(**fields: Any) -> Payment:
+    """Not stored yet, with something in each kind of column."""
+    return Payment(
+        **{
+            "provider": "cards",
+            "order_id": "Ü-1001 %s",
+            "amount_minor": 2630,
+            "currency": "USD",
+            "items": [{"name": "100 % wool", "quantity": 2}],
+            "metadata": {"größe": None, "deep": {"a": [1, "2"]}},
+            "checkout_data": {"street": "Rue d'Été", "amount": "1.50"},
+            "next_action": None,
+            "expires_at": MOMENT,
+            "save_token": True,
+        }
+        | fields
+    )
+
+
+def stored() -> Payment:
+    one = payment()
+    one.save(force_insert=True)
+    return one
+
+
+ROWS: dict[str, Callable[[], models.Model]] = {
+    "a payment": payment,
+    "a fact": lambda: Transaction(
+        payment=stored(), kind="capture", amount_minor=5, currency="USD", source="sync"
+    ),
+    "a refund": lambda: Refund(
+        payment=stored(), amount_minor=5, account={"iban": "DE89370400440532013000"}
+    ),
+    "an operation": lambda: Operation(payment=stored(), kind="refund", state="unknown"),
+    "a message": lambda: WebhookDelivery(
+        provider="cards", digest="d" * 64, source="webhook", headers={"a": "b"}
+    ),
+    "a notice": lambda: Notice(signals=["payment_paid"], payment=stored()),
+}
+
+
+def columns(row: models.Model) -> dict[str, Any]:
+    """What the database says, but for what must differ between two rows."""
+    fresh = type(row)._base_manager.get(pk=row.pk)
+    unlike = {"id", "uuid", "merchant_reference", "payment_id", "key"}
+    moments = {"created_at", "updated_at", "received_at", "retry_at", "due_at"}
+    return {
+        field.attname: getattr(fresh, field.attname)
+        for field in type(row)._meta.concrete_fields
+        if field.attname not in unlike | moments
+    }
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_insert_writes_what_save_writes(name: str) -> None:
+    ours, theirs = ROWS[name](), ROWS[name]()
+    insert(ours)
+    if isinstance(theirs, WebhookDelivery):
+        theirs.provider = "other"
+    theirs.save(force_insert=True)
+    assert ours.pk != theirs.pk
+    said = columns(theirs)
+    if "provider" in said and isinstance(theirs, WebhookDelivery):
+        said["provider"] = "cards"
+    assert columns(ours) == said
+    assert not ours._state.adding
+    assert ours._state.db == theirs._state.db == "default"
+
+
+def test_an_inserted_row_knows_the_moments_that_were_written() -> None:
+    one = payment()
+    before = timezone.now()
+    insert(one)
+    fresh = Payment.objects.get(pk=one.pk)
+    assert before <= one.created_at <= timezone.now()
+    assert (fresh.created_at, fresh.updated_at) == (one.created_at, one.updated_at)
+
+
+def test_an_expression_is_worked_out_by_the_database() -> None:
+    one = Notice(signals=[], due_at=DatabaseNow() + timedelta(hours=1))
+    insert(one)
+    due_in = Notice.objects.get(pk=one.pk).due_at - timezone.now()
+    assert timedelta(minutes=59) < due_in < timedelta(minutes=61)
+    one.attempts = F("attempts") + 3
+    update(one, ["attempts"])
+    assert Notice.objects.get(pk=one.pk).attempts == 3
+
+
+def test_an_update_writes_the_named_fields_alone() -> None:
+    one = stored()
+    Payment.objects.filter(pk=one.pk).update(description="of somebody else")
+    one.description, one.status = "of ours", "pending"
+    one.next_action = {"url": "https://pay.example/100%25"}
+    one.checkout_data = None
+    update(one, ["status", "next_action", "checkout_data", "updated_at"])
+    fresh = Payment.objects.get(pk=one.pk)
+    assert fresh.description == "of somebody else"
+    assert fresh.status == "pending"
+    assert fresh.next_action == {"url": "https://pay.example/100%25"}
+    assert fresh.checkout_data is None
+    assert fresh.updated_at == one.updated_at > fresh.created_at
+
+
+def test_an_update_of_a_row_that_is_gone_is_an_error() -> None:
+    one = stored()
+    Payment.objects.filter(pk=one.pk).delete()
+    with pytest.raises(DatabaseError, match="no such row"):
+        update(one, ["status"])
+
+
+@contextmanager
+def heard(model: type[models.Model]) -> Iterator[list[tuple[str, Any, Any]]]:
+    calls: list[tuple[str, Any, Any]] = []
+
+    def before(instance: models.Model, update_fields: Any, **said: Any) -> None:
+        calls.append(("before", instance.pk is None, update_fields))
+
+    def after(created: bool, update_fields: Any, **said: Any) -> None:
+        calls.append(("after", created, update_fields))
+
+    pre_save.connect(before, sender=model)
+    post_save.connect(after, sender=model)
+    try:
+        yield calls
+    finally:
+        pre_save.disconnect(before, sender=model)
+        post_save.disconnect(after, sender=model)
+
+
+def test_django_s_signals_are_sent_as_for_save() -> None:
+    with heard(Payment) as ours:
+        one = payment()
+        insert(one)
+        update(one, ["status"])
+    with heard(Payment) as theirs:
+        other = payment()
+        other.save(force_insert=True)
+        other.save(update_fields=["status"])
+    assert len(ours) == 4
+    assert ours == theirs
+
+
+def test_a_row_that_is_not_taken_rolls_its_transaction_back() -> None:
+    one = stored()
+    with transaction.atomic():
+        with pytest.raises(IntegrityError):
+            insert(payment(merchant_reference=one.merchant_reference))
+        # Whatever was caught: nothing more may be done in it.
+        with pytest.raises(transaction.TransactionManagementError):
+            Payment.objects.count()
+
+
+BY_ORDER = Select(
+    Payment.objects.filter(order_id=Given("order")).annotate(
+        answer=RawSQL("%s", [Given("answer")], models.IntegerField()),
+        is_dear=models.Case(
+            models.When(amount_minor__gt=1000, then=Value(True)),
+            default=Value(False),
+            output_field=models.BooleanField(),
+        ),
+    )
+)
+
+
+def test_rows_are_read_as_django_reads_them() -> None:
+    first, second = stored(), stored()
+    found = BY_ORDER(order="Ü-1001 %s", answer=42)
+    assert found == [second, first]  # In the model's own order.
+    assert [(row.answer, row.is_dear) for row in found] == [(42, True)] * 2  # type: ignore[attr-defined]
+    assert [columns(row) for row in found] == [columns(second), columns(first)]
+    for row, django in zip(found, Payment.objects.all(), strict=True):
+        assert {k: v for k, v in vars(django).items() if k != "_state"}.items() <= (
+            vars(row).items()
+        )
+        assert (row._state.adding, row._state.db) == (False, "default")
+        assert row.uuid == django.uuid
+    assert BY_ORDER(order="another", answer=1) == []
+
+
+def test_a_statement_is_written_once() -> None:
+    stored()
+    BY_ORDER(order="x", answer=1)
+    compiled: list[object] = []
+
+    class Watched(type(Payment.objects.all().query)):  # type: ignore[misc]
+        def get_compiler(self, *args: Any, **kwargs: Any) -> Any:
+            compiled.append(self)
+            return super().get_compiler(*args, **kwargs)
+
+    rows = Payment.objects.filter(order_id=Given("order"))
+    rows.query.__class__ = Watched
+    once = Select(rows)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(once(order="Ü-1001 %s")) == 1
+        assert once(order="y") == []
+    assert len(queries) == 2
+    assert len(compiled) == 1
+
+
+def test_deferred_columns_stay_deferred() -> None:
+    one = stored()
+    (row,) = Select(Payment.objects.defer("checkout_data").filter(pk=Given("pk")))(
+        pk=one.pk
+    )
+    assert row.get_deferred_fields() == {"checkout_data"}
+    assert row.checkout_data == one.checkout_data
+
+
+SET_DEADLINE = Update(
+    Payment.objects.filter(pk=Given("pk"), status=Given("status")),
+    expires_at=Given("expires_at", Payment._meta.get_field("expires_at")),
+    metadata=Given("metadata", Payment._meta.get_field("metadata")),
+    sync_attempts=F("sync_attempts") + 1,
+    description=Value("so it was"),
+)
+
+
+@pytest.mark.parametrize("moment", [MOMENT, None])
+def test_values_are_converted_for_their_columns(moment: datetime | None) -> None:
+    one = stored()
+    said = {"metadata": {"a": "%s"}, "expires_at": moment}
+    assert SET_DEADLINE(pk=one.pk, status="paid", **said) == 0
+    assert SET_DEADLINE(pk=one.pk, status="created", **said) == 1
+    one.refresh_from_db()
+    assert (one.expires_at, one.metadata) == (moment, {"a": "%s"})
+    assert (one.sync_attempts, one.description) == (1, "so it was")
+
+
+def test_a_refreshed_row_forgets_what_was_read_with_it() -> None:
+    one = stored()
+    models.prefetch_related_objects([one], "transactions")
+    Transaction.objects.create(payment=one, kind="failure", currency="USD")
+    refresh(one, Payment.objects.get(pk=one.pk))
+    assert one.transactions.count() == len(one.transactions.all()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_locked_in_a_transaction_only() -> None:
+    locking = Select(Payment.objects.select_for_update().filter(pk=Given("pk")))
+    one = stored()
+    with transaction.atomic():
+        assert locking(pk=one.pk) == [one]
+    with pytest.raises(transaction.TransactionManagementError):
+        locking(pk=one.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_share_a_statement() -> None:
+    one = stored()
+    shared = Select(Payment.objects.filter(pk=Given("pk")))
+    found: list[list[Payment]] = []
+
+    def read() -> None:
+        found.append(shared(pk=one.pk))
+        connection.close()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert found == [[one]] * 4
