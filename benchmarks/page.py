@@ -29,6 +29,25 @@ def goals_table() -> str:
     return tables.of_cells(["Goal", "Bound", *newest], lines)
 
 
+def days_table() -> str:
+    """What was measured on the last two days, one beside the other."""
+    found = {
+        f"{database}, {day}": jobs
+        for day in results.days()[-2:]
+        for database, jobs in results.newest(day).items()
+    }
+    lines = []
+    for goal in GOALS:
+        figures = [
+            goal.figure(jobs[goal.job][1] if goal.job in jobs else [])
+            for jobs in (found[name] for name in sorted(found))
+        ]
+        if sum(figure is not None for figure in figures) > 1:
+            said = ("" if one is None else goal.said(one) for one in figures)
+            lines.append([goal.what, goal.bound, *said])
+    return tables.of_cells(["Goal", "Bound", *sorted(found)], lines)
+
+
 def jobs_tables(*jobs: str) -> str:
     """The rows of ``jobs`` as measured last, a table for each database."""
     parts = []

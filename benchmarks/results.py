@@ -76,14 +76,24 @@ def all_runs() -> list[Run]:
     return [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
 
 
-def newest() -> dict[str, dict[str, tuple[Run, list[Row]]]]:
-    """Return database to job to the newest run that did it, and its rows."""
+def newest(day: str = "") -> dict[str, dict[str, tuple[Run, list[Row]]]]:
+    """Return database to job to the newest run that did it, and its rows.
+
+    ``day``: of those of this date only.
+    """
     found: dict[str, dict[str, tuple[Run, list[Row]]]] = {}
     for run in all_runs():
+        if not run["date"].startswith(day):
+            continue
         jobs = found.setdefault(run["database"].split()[0], {})
         for job in dict.fromkeys(row["job"] for row in run["rows"]):
             jobs[job] = (run, [row for row in run["rows"] if row["job"] == job])
     return found
+
+
+def days() -> list[str]:
+    """Return the dates on which was measured, the first one first."""
+    return sorted({run["date"][:10] for run in all_runs()})
 
 
 def _database() -> str:

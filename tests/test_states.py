@@ -399,3 +399,72 @@ def test_a_state_cannot_be_changed():
     state: Any = fold_of()
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.status = Status.PAID
+
+
+# What leaves no mark ------------------------------------------------------------------
+
+NO_MONEY = {
+    Kind.REGISTRATION,
+    Kind.AUTHENTICATION,
+    Kind.FAILURE,
+    Kind.CANCELLATION,
+    Kind.EXPIRY,
+    Kind.SETTLEMENT,
+    Kind.REVIEW_HOLD,
+    Kind.REVIEW_RELEASE,
+    Kind.DISCREPANCY,
+}
+MISMATCHES = (ReviewReason.AMOUNT_MISMATCH, ReviewReason.ACCOUNT_MISMATCH)
+ANY_FACT = [
+    fact(
+        kind,
+        # As the ledger writes them: these are of money, the others of none.
+        0 if kind in NO_MONEY else amount,
+        reference,
+        reason=reason,
+    )
+    for kind in Kind
+    for amount in ((0,) if kind in NO_MONEY else (300, AMOUNT))
+    for reference in ("p", "r")
+    for reason in (MISMATCHES if kind is Kind.DISCREPANCY else ("",))
+]
+FIRST_CLAIMS = [
+    fact(kind, amount, "p", reason=reason)
+    for kind, amount, reason in (
+        (Kind.CAPTURE, AMOUNT, ""),
+        (Kind.CAPTURE, 300, ""),
+        (Kind.AUTHORIZATION, AMOUNT, ""),
+        (Kind.FAILURE, 0, "generic"),
+        (Kind.CANCELLATION, 0, ""),
+        (Kind.EXPIRY, 0, ""),
+        (Kind.REGISTRATION, 0, ""),
+        (Kind.AUTHENTICATION, 0, ""),
+    )
+]
+
+
+def test_what_leaves_no_mark_changes_nothing_of_a_first_claim():
+    """So the ledger need not read it: see `_is_unmarked` there."""
+    unmarked = 0
+    for size in (1, 2, 3):
+        for facts in itertools.combinations(ANY_FACT, size):
+            # A person answers what is open.
+            questions = fold_of(*facts).open_questions.values()
+            answers = [
+                fact(Kind.REVIEW_RELEASE, reference=reference)
+                for references in questions
+                for reference in references
+            ]
+            before = (*facts, *answers)
+            state = fold_of(*before)
+            if (
+                state.status is not Status.PENDING
+                or state.review_reason
+                or state.decline_code
+                or state.authorized_minor + state.captured_minor + state.refunded_minor
+            ):
+                continue
+            unmarked += 1
+            for claim in FIRST_CLAIMS:
+                assert fold_of(*before, claim) == fold_of(claim), (before, claim)
+    assert unmarked > 100

@@ -515,10 +515,12 @@ def _shown_body(incoming: IncomingRequest) -> str:
     return f"{kind}, {length} bytes {MASK}"
 
 
+_SAID = [field.name for field in dataclasses.fields(IncomingRequest)]
+
+
 def _dump_incoming(incoming: IncomingRequest) -> dict[str, Any]:
-    data = dataclasses.asdict(incoming)
     return {
-        **data,
+        **{name: getattr(incoming, name) for name in _SAID},
         "headers": dict(incoming.headers),
         "body": base64.b64encode(incoming.body).decode(),
     }
@@ -526,6 +528,5 @@ def _dump_incoming(incoming: IncomingRequest) -> dict[str, Any]:
 
 def _load_incoming(data: Mapping[str, Any]) -> IncomingRequest:
     # Another version of this package may have stored it, with a field more.
-    known = {field.name for field in dataclasses.fields(IncomingRequest)}
-    values = {name: value for name, value in data.items() if name in known}
+    values = {name: value for name, value in data.items() if name in _SAID}
     return IncomingRequest(**{**values, "body": base64.b64decode(data["body"])})

@@ -1602,8 +1602,10 @@ def _apply(
     ``known`` are its facts, read under the lock. ``has_calls``: there may be calls
     that it proves. ``notices`` takes those that the caller delivers.
     """
-    known = _facts_of(payment) if known is None else known
     mismatch = _mismatch(payment, snapshot, account) or suspicion
+    if known is None:
+        is_plain = not (mismatch or done or snapshot.needs_review)
+        known = () if is_plain and _is_unmarked(payment) else _facts_of(payment)
     wanted = (
         [_discrepancy(payment, snapshot, mismatch)]
         if mismatch
@@ -1630,6 +1632,26 @@ def _apply(
         )
         return Verdict.HELD
     return Verdict.APPLIED if new else Verdict.IGNORED
+
+
+def _is_unmarked(payment: Payment) -> bool:
+    """Say whether no fact of ``payment`` has left a mark on its row, which is locked.
+
+    Then nothing that may be known of it, such as questions that a person has answered,
+    changes what a first claim does: ``tests/test_states.py`` tries all of it.
+    """
+    return payment.status == PaymentStatus.PENDING and not any(
+        (
+            payment.authorized_minor,
+            payment.captured_minor,
+            payment.refunded_minor,
+            payment.transaction_reference,
+            payment.review_reason,
+            payment.decline_code,
+            # The order may have been paid before.
+            payment.retry_of_id,
+        )
+    )
 
 
 _IS_PROVABLE = Q(state=OperationState.UNKNOWN) | (

@@ -290,3 +290,14 @@ def test_a_mismatch_is_closed_by_a_person_and_reopened_by_another():
     assert payment.review_reason == ""
     say(payment, PAID, amount=Money("3.00", "USD"))
     assert payment.review_reason == ReviewReason.AMOUNT_MISMATCH
+
+
+def test_a_payment_whose_mismatch_was_answered_is_paid_like_any_other():
+    payment = started()
+    say(payment, PAID, amount=Money("1.00", "USD"))
+    release_review(payment, by="ann")
+    for _ in range(2):
+        say(payment, PAID)
+        assert (payment.status, payment.review_reason) == (PAID, "")
+        assert payment.captured == payment.amount
+        assert payment.transactions.count() == 3
