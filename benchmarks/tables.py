@@ -69,7 +69,9 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "startup": (
         ("shop", _text("shop")),
         ("`django.setup()` without", _number("without_ms", 0, " ms")),
+        ("the same models alone add", _number("models_alone_ms", 1, " ms")),
         ("the app adds", _number("added_ms", 1, " ms")),
+        ("of which full collections", _number("collecting_ms", 1, " ms")),
         ("memory of Python's objects", _number("added_mib", 2, " MiB")),
         ("resident memory", _number("added_resident_mib", 2, " MiB")),
         (

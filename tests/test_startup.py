@@ -35,8 +35,6 @@ ROOMS_OF_EVERY_PROCESS = {
     f"django_multipay.{room}"
     for room in (
         "apps",
-        "conf",
-        "crypto",
         "enums",
         "exceptions",
         "models",

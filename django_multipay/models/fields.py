@@ -11,8 +11,6 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.lookups import Exact
 
-from django_multipay import crypto
-
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.expressions import Expression
@@ -46,6 +44,9 @@ _DUMPED = "encrypted:"
 def _load(ciphertext: str) -> Any:
     if not ciphertext:
         return None
+    # Not at the top: a process that only starts encrypts and opens nothing.
+    from django_multipay import crypto
+
     return json.loads(crypto.decrypt(ciphertext), parse_float=Decimal)
 
 
@@ -66,6 +67,8 @@ class EncryptedJSONField(TextFieldBase):
         """Return the ciphertext under the first of the encryption keys."""
         if value is None or value == "":
             return ""
+        from django_multipay import crypto
+
         return crypto.encrypt(json.dumps(value, cls=DjangoJSONEncoder))
 
     def value_to_string(self, obj: models.Model) -> str:
