@@ -19,15 +19,13 @@ from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, TextFiel
 
 from django_multipay import crypto
 from django_multipay.exceptions import MultipayError
+from django_multipay.ledger import claims
 from django_multipay.ledger.claims import retried
 from django_multipay.ledger.statements import Given, Update
 from django_multipay.models.fields import EncryptedJSONField
 from django_multipay.signatures import constant_time_equal
 
 logger = logging.getLogger("django_multipay.ledger")
-
-CHUNK = 100
-"""Rows written in one transaction; what is in memory at a time."""
 
 MOST_NAMED = 20
 """How many rows of a kind are named; all are counted."""
@@ -69,10 +67,11 @@ def chunks(
 ) -> Iterator[list[dict[str, Any]]]:
     """Return the rows with anything encrypted, as stored, a chunk at a time."""
     rows = _sealed_rows(model, names).values("pk", *_columns(model, names))
-    last = 0
-    while chunk := list(rows.filter(pk__gt=last).order_by("pk")[:CHUNK]):
-        yield chunk
-        last = chunk[-1]["pk"]
+    # By their keys: a database that takes such rows for rare would read all others for
+    # each chunk.
+    for keys in claims.chunks(model._base_manager.all()):
+        if chunk := list(rows.filter(pk__in=keys).order_by("pk")):
+            yield chunk
 
 
 def count(model: type[models.Model], names: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from django_multipay import crypto
 from django_multipay.exceptions import MultipayError
 from django_multipay.flows import charge_token, delete_token
-from django_multipay.ledger import keys
+from django_multipay.ledger import claims, keys
 from django_multipay.messages import Address, Buyer
 from django_multipay.models import Payment, Token, WebhookDelivery
 from django_multipay.models.fields import EncryptedJSONField
@@ -151,7 +151,7 @@ def test_killed_halfway_the_next_run_goes_on(use_keys, monkeypatch):
     for number in range(6):
         saved(f"tok-{number}")
     use_keys(NEW, OLD)
-    monkeypatch.setattr(keys, "CHUNK", 2)
+    monkeypatch.setattr(claims, "CHUNK", 2)
     original, written = keys._write, []
 
     def dying(*args: Any) -> None:
@@ -172,7 +172,7 @@ def test_killed_halfway_the_next_run_goes_on(use_keys, monkeypatch):
 def test_only_a_chunk_is_read_at_a_time(monkeypatch, django_assert_max_num_queries):
     for number in range(5):
         saved(f"tok-{number}")
-    monkeypatch.setattr(keys, "CHUNK", 2)
+    monkeypatch.setattr(claims, "CHUNK", 2)
     sizes = [len(chunk) for chunk in keys.chunks(Token, ["provider_token", "identity"])]
     assert sizes == [2, 2, 1]
     with django_assert_max_num_queries(60):
