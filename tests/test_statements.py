@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from django_multipay.ledger.statements import (
     Given,
     Select,
     Update,
+    gathered,
     insert,
     refresh,
     update,
@@ -301,3 +303,117 @@ def test_threads_share_a_statement() -> None:
     for thread in threads:
         thread.join(20)
     assert found == [[one]] * 4
+
+
+# Many at once ---------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["with its keys", "one by one"])
+def way_to_insert(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Older databases return no keys for many rows."""
+    if request.param == "one by one":
+        features = type(connection.features)
+        monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way_to_insert")
+def test_what_is_gathered_is_written_at_the_end_as_one_by_one() -> None:
+    ours, theirs = [stored() for _ in range(3)], [stored() for _ in range(3)]
+
+    def write(rows: list[Payment]) -> None:
+        for number, one in enumerate(rows):
+            fact = Transaction(
+                payment=one,
+                kind="capture",
+                amount_minor=number,
+                currency="USD",
+                source="sync",
+            )
+            insert(fact)
+            one.captured_minor, one.next_action = number, {"place": number}
+            update(one, ["captured_minor", "next_action", "updated_at"])
+            insert(
+                Notice(
+                    transaction=fact,
+                    payment=one,
+                    signals=["payment_paid"],
+                    due_at=DatabaseNow(),
+                )
+            )
+
+    with gathered():
+        write(ours)
+        assert not Transaction.objects.exists()
+    write(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert columns(one) == columns(other)
+        assert columns(one.transactions.get()) == columns(other.transactions.get())
+        notice = Notice.objects.get(payment=one)
+        assert notice.transaction == one.transactions.get()
+    kept = Notice.objects.order_by("pk")[:3]
+    assert [notice.payment for notice in kept] == ours
+
+
+def test_rows_that_are_gathered_get_their_keys_and_send_their_signals() -> None:
+    said: list[tuple[str, object]] = []
+
+    def before(instance: models.Model, **_more: Any) -> None:
+        said.append(("before", instance.pk))
+
+    def after(instance: models.Model, created: bool, **_more: Any) -> None:
+        said.append(("created" if created else "updated", instance.pk))
+
+    rows = [payment() for _ in range(3)]
+    pre_save.connect(before, sender=Payment)
+    post_save.connect(after, sender=Payment)
+    try:
+        with gathered():
+            for row in rows:
+                insert(row)
+                assert row.pk is None
+        with gathered():
+            update(rows[0], ["status"])
+    finally:
+        pre_save.disconnect(before, sender=Payment)
+        post_save.disconnect(after, sender=Payment)
+    keys = [row.pk for row in rows]
+    assert keys == sorted(Payment.objects.values_list("pk", flat=True))
+    assert said == [
+        *[("before", None)] * 3,
+        *[("created", key) for key in keys],
+        ("before", keys[0]),
+        ("updated", keys[0]),
+    ]
+
+
+def test_so_many_rows_are_one_statement() -> None:
+    if not connection.features.can_return_rows_from_bulk_insert:
+        assert connection.vendor != "postgresql"
+        return
+    with CaptureQueriesContext(connection) as queries, gathered():
+        for _ in range(5):
+            insert(payment())
+    assert len([one for one in queries if one["sql"].startswith("INSERT")]) == 1
+
+
+def test_when_one_of_those_that_are_gathered_is_gone_that_is_an_error() -> None:
+    rows = [stored() for _ in range(3)]
+    Payment.objects.filter(pk=rows[1].pk).delete()
+    gathering = gathered()
+    gathering.__enter__()
+    for row in rows:
+        update(row, ["status"])
+    with pytest.raises(DatabaseError, match="no such row"):
+        gathering.__exit__(None, None, None)
+
+
+def test_nothing_of_what_was_gathered_is_written_after_an_error() -> None:
+    with contextlib.suppress(RuntimeError), gathered():
+        insert(payment())
+        raise RuntimeError
+    assert not Payment.objects.exists()
+    insert(payment())
+    assert Payment.objects.count() == 1

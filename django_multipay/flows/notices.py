@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -15,6 +16,9 @@ from django_multipay.ledger import plans
 from django_multipay.models import Notice, Payment
 
 logger = logging.getLogger("django_multipay.flows")
+
+_MOMENT_NS = 100_000_000
+"""What was told within it is marked together: so much is repeated after a crash."""
 
 
 def deliver_notices(limit: int = 100) -> int:
@@ -33,18 +37,22 @@ def tell(notices: Sequence[Notice], limit: int = 100) -> int:
     astray = _follow_plans(notices)
     # Before the receivers, so that none of them can keep it from the endpoints.
     untold = tell_endpoints(notices)
-    # What one payment is told of is over at once; a crash repeats no other's.
+    accepted: list[Notice] = []
+    began = time.monotonic_ns()
     for _payment, group in itertools.groupby(notices, attrgetter("payment_id")):
-        accepted = []
         for notice in group:
             problems = [astray.get(notice.pk), _send(notice), untold.get(notice.pk)]
             if error := "; ".join(filter(None, problems)):
                 ledger.postpone_notice(notice, error)
             else:
                 accepted.append(notice)
-        if accepted:
+        if accepted and time.monotonic_ns() - began > _MOMENT_NS:
             ledger.conclude_notices(accepted)
-        delivered += len(accepted)
+            delivered += len(accepted)
+            accepted, began = [], time.monotonic_ns()
+    if accepted:
+        ledger.conclude_notices(accepted)
+    delivered += len(accepted)
     if any(map(_is_of_a_plan, notices)):
         # What their plans made of it.
         delivered += deliver_notices(limit)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import connection, connections
@@ -30,16 +31,28 @@ from django_multipay.flows.endpoints import deliver_endpoints
 from django_multipay.flows.guards import refuse_open_transaction
 from django_multipay.flows.health import record_health
 from django_multipay.flows.idempotency import forget_expired_requests
-from django_multipay.flows.notices import deliver_notices
+from django_multipay.flows.notices import deliver_notices, tell
 from django_multipay.flows.operations import resume_operation, sync_refund
-from django_multipay.flows.sync import sync_claimed
+from django_multipay.flows.sync import (
+    Answer,
+    apply_answer,
+    apply_answers,
+    end_if_abandoned,
+    sync_claimed,
+)
 from django_multipay.flows.tokens import expiring_tokens, tell_of_expiring_tokens
 from django_multipay.flows.webhooks import replay_delivery
 from django_multipay.ledger import claims
 from django_multipay.ledger.endpoints import due_endpoint_deliveries
 from django_multipay.ledger.idempotency import expired_keys
 from django_multipay.messages import Health
-from django_multipay.models import Operation, Refund, WebhookDelivery
+from django_multipay.models import (
+    Notice,
+    Operation,
+    Payment,
+    Refund,
+    WebhookDelivery,
+)
 from django_multipay.registry import registry
 
 logger = logging.getLogger("django_multipay.flows")
@@ -65,8 +78,11 @@ class Loop:
     """The column by which they are due; the oldest come first."""
     postponed: Callable[[], Mapping[str, Any]]
     """The values that make a row the taker's; it falls due again by itself."""
-    work: Callable[[Any], bool]
-    """Does what is to be done; says whether it counts. May raise: the row only."""
+    work: Callable[[Any], bool | Answer]
+    """Does what is to be done; says whether it counts. May raise: the row only.
+
+    An `Answer` is what is left to be done: to apply it, with those of other rows.
+    """
     accounts: Sequence[str] = ("payment__provider",)
     """Where the alias stands; the first that is there."""
     born: str = "created_at"
@@ -253,8 +269,11 @@ class _Queue:
     Gives at most as many as were due at the start, so that a run comes to an end.
     """
 
-    def __init__(self, loop: Loop, rows: QuerySet[Any], count: int) -> None:
+    def __init__(
+        self, loop: Loop, rows: QuerySet[Any], count: int, answers: _Answers
+    ) -> None:
         self.loop = loop
+        self.answers = answers
         self._candidates = rows.order_by(loop.moment, "pk")
         self._left = count
         self._taken: deque[Any] = deque()
@@ -277,6 +296,36 @@ class _Queue:
         )
         self._left = self._left - len(keys) if keys else 0
         self._taken.extend(claims.read(due.model, keys))
+
+
+class _Answers:
+    """What the threads of an account were told and nobody has applied yet.
+
+    Whoever brings an answer applies it, unless somebody is at it, who goes on until
+    there are none. So the busier they are, the more go into one transaction.
+    """
+
+    def __init__(self, apply: Callable[[Sequence[Answer]], Callable[[], None]]) -> None:
+        self._apply = apply
+        self._waiting: deque[Answer] = deque()
+        self._turn = threading.Lock()
+
+    def add(self, answer: Answer) -> None:
+        """Apply ``answer``, or leave it to who applies others.
+
+        What is left to be done then keeps nobody else from applying.
+        """
+        self._waiting.append(answer)
+        while self._waiting and self._turn.acquire(
+            # The more wait, the longer until the last of them is written down.
+            blocking=len(self._waiting) >= _CHUNK
+        ):
+            try:
+                count = min(len(self._waiting), _CHUNK)
+                finish = self._apply([self._waiting.popleft() for _ in range(count)])
+            finally:
+                self._turn.release()
+            finish()
 
 
 class _Run:
@@ -364,6 +413,7 @@ class _Run:
                     loop,
                     self._rows(loop).filter(account_alias=alias),
                     self.wanted[loop.name][alias],
+                    _Answers(partial(self._apply, loop)),
                 )
                 for loop in LOOPS
                 if self.wanted[loop.name].get(alias)
@@ -435,12 +485,62 @@ class _Run:
             row = queue.next()
             if row is None:
                 return
-            is_done = self._tried(queue.loop, row)
+            outcome = self._tried(queue.loop, row, partial(queue.loop.work, row))
+            if isinstance(outcome, Answer):
+                queue.answers.add(outcome)
+            else:
+                self._count_one(queue.loop, is_done=outcome)
+
+    def _count_one(self, loop: Loop, *, is_done: bool) -> None:
+        with self._lock:
+            self._worked += 1
+            self.done[loop.name] += is_done
+        if self._is_alone:
+            self._tell()
+
+    def _apply(self, loop: Loop, answers: Sequence[Answer]) -> Callable[[], None]:
+        """Apply ``answers`` at once; return what is left to do."""
+        applied: Mapping[int, Payment] = {}
+        notices: Sequence[Notice] = ()
+        try:
+            if answers:
+                applied, notices = apply_answers(answers)
+        except Exception as error:  # noqa: BLE001  (each is tried by itself)
+            # Which of them is to blame, and what for, shows when each is alone.
+            problem = type(error).__name__
+            logger.warning("%s answers are applied singly: %s", len(answers), problem)
+        return partial(self._finish, loop, answers, applied, notices)
+
+    def _finish(
+        self,
+        loop: Loop,
+        answers: Sequence[Answer],
+        applied: Mapping[int, Payment],
+        notices: Sequence[Notice],
+    ) -> None:
+        """Tell the shop, and apply one by one what could not be applied at once."""
+        self._tell_shop(notices)
+        for answer in answers:
+            payment = applied.get(answer.payment.pk)
+            rest = (
+                partial(apply_answer, answer)
+                if payment is None
+                else partial(end_if_abandoned, payment)
+            )
+            is_done = bool(self._tried(loop, answer.payment, rest))
+            self._count_one(loop, is_done=is_done)
+
+    def _tell_shop(self, notices: Sequence[Notice]) -> None:
+        # By whoever wrote them, a chunk at a time: all would outlast their lease.
+        try:
+            told = tell(notices)
+        except Exception as error:
+            # They fall due again, as everything that was taken.
+            self._note("notices", None, type(error).__name__)
+            logger.exception("notices failed")
+        else:
             with self._lock:
-                self._worked += 1
-                self.done[queue.loop.name] += bool(is_done)
-            if self._is_alone:
-                self._tell()
+                self.done["notices"] += told
 
     def _is_paused(self, alias: str) -> bool:
         try:
@@ -448,10 +548,12 @@ class _Run:
         except ProviderConfigurationError:
             return False  # Each row says so.
 
-    def _tried(self, loop: Loop, row: Any) -> bool:
+    def _tried(
+        self, loop: Loop, row: Any, work: Callable[[], bool | Answer]
+    ) -> bool | Answer:
         """Work on ``row``; whatever it raises must not stop the others."""
         try:
-            return loop.work(row)
+            return work()
         except MultipayError as error:
             self._note(loop.name, row, str(error))
             logger.warning("%s %s: %s", loop.name, row.pk, error)

@@ -16,6 +16,7 @@ import json
 import logging
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ from django_multipay.ledger.statements import (
     Given,
     Select,
     Update,
+    gathered,
     insert,
     refresh,
     update,
@@ -1446,10 +1448,12 @@ def apply_snapshots(
 
     Returns those it was applied to, as they are now, and the notices, which are the
     caller's to deliver for `NOTICE_LEASE`. Left out are payments for which other rows
-    may have to be locked: `apply_snapshot` is for those. Whatever is raised, nothing
-    was written.
+    may have to be locked, or were to be read before they are written: `apply_snapshot`
+    is for those. Whatever is raised, nothing was written.
     """
     notices: list[Notice] = []
+    references = (snapshot.provider_reference for snapshot in snapshots.values())
+    named = Counter(filter(None, references))
     with transaction.atomic(durable=True):
         # In one order, so that two who do this wait for each other and get on.
         locked = {
@@ -1458,6 +1462,8 @@ def apply_snapshots(
             .filter(pk__in=snapshots)
             .order_by("pk")
             if _stands_alone(payment, snapshots[payment.pk])
+            # Whether it is another's can only be asked once that was written.
+            and named[snapshots[payment.pk].provider_reference] <= 1
         }
         # When all are locked: under REPEATABLE READ the first of these reads decides
         # how old the others are.
@@ -1466,16 +1472,17 @@ def apply_snapshots(
         known: dict[int, list[Transaction]] = {key: [] for key in locked}
         for fact in Transaction.objects.filter(payment__in=locked):
             known[fact.payment_id].append(fact)
-        for key, payment in locked.items():
-            _apply(
-                payment,
-                snapshots[key],
-                account=account,
-                source=source,
-                known=known[key],
-                has_calls=key in called,
-                notices=notices,
-            )
+        with gathered():
+            for key, payment in locked.items():
+                _apply(
+                    payment,
+                    snapshots[key],
+                    account=account,
+                    source=source,
+                    known=known[key],
+                    has_calls=key in called,
+                    notices=notices,
+                )
     return list(locked.values()), notices
 
 

@@ -9,7 +9,9 @@ saved rows send the same signals.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.db import (
@@ -24,6 +26,10 @@ from django.db.models.signals import post_save, pre_save
 from django.db.models.sql import UpdateQuery
 
 M = TypeVar("M", bound=models.Model)
+Rows = Sequence[models.Model]
+Writer = Callable[[Rows, Collection[str]], None]
+Kind = tuple[Writer, type[models.Model], tuple[str, ...]]
+"""Rows of one table that are written the same way, and which of their fields."""
 
 
 class Given(Expression):
@@ -169,6 +175,10 @@ class _Table:
         for name in names:
             field = self.fields[name]
             value = field.pre_save(row, is_new)
+            if value is None and field.is_relation and field.is_cached(row):
+                # It had no key yet when it was named.
+                setattr(row, field.name, field.get_cached_value(row))
+                value = getattr(row, field.attname)
             if hasattr(value, "resolve_expression"):
                 text, more = _expression(self.model, value, connection.vendor)
                 texts.append(text)
@@ -177,6 +187,30 @@ class _Table:
                 texts.append("%s")
                 params.append(field.get_db_prep_save(value, connection))
         return texts, params
+
+    def insert_all(self, rows: Rows, connection: Any) -> None:
+        """Insert ``rows`` and take over the keys that the database gives them."""
+        groups, params = [], []
+        for row in rows:
+            texts, more = self.values(row, self.columns, connection, is_new=True)
+            groups.append(f"({', '.join(texts)})")
+            params += more
+        sql = f"{self.insert} VALUES {', '.join(groups)}"
+        with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+            if connection.features.can_return_columns_from_insert:
+                cursor.execute(f"{sql} RETURNING {self.key}", params)
+                keys = [key for (key,) in cursor.fetchall()]
+            else:
+                cursor.execute(sql, params)
+                keys = [
+                    connection.ops.last_insert_id(
+                        cursor,
+                        self.model._meta.db_table,
+                        str(self.model._meta.pk.column),
+                    )
+                ]
+        for row, key in zip(rows, keys, strict=True):
+            row.pk = key
 
 
 @functools.cache
@@ -202,54 +236,90 @@ def refresh(row: M, fresh: M) -> None:
 
 
 def insert(row: models.Model) -> None:
-    """Insert ``row`` as its ``save(force_insert=True)`` does."""
-    model, connection = type(row), connections[DEFAULT_DB_ALIAS]
-    table = _table(model, connection.vendor)
-    pre_save.send(
-        model, instance=row, raw=False, using=connection.alias, update_fields=None
-    )
-    texts, params = table.values(row, table.columns, connection, is_new=True)
-    sql = f"{table.insert} VALUES ({', '.join(texts)})"
-    with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
-        if connection.features.can_return_columns_from_insert:
-            cursor.execute(f"{sql} RETURNING {table.key}", params)
-            (row.pk,) = cursor.fetchone()
-        else:
-            cursor.execute(sql, params)
-            row.pk = connection.ops.last_insert_id(
-                cursor, model._meta.db_table, str(model._meta.pk.column)
-            )
-    row._state.adding, row._state.db = False, connection.alias
-    post_save.send(
-        model,
-        instance=row,
-        created=True,
-        raw=False,
-        using=connection.alias,
-        update_fields=None,
-    )
+    """Insert ``row`` as its ``save(force_insert=True)`` does.
+
+    Inside of `gathered` it has no key before that ends.
+    """
+    _write(_insert_all, row, ())
 
 
 def update(row: models.Model, names: Collection[str]) -> None:
     """Write the fields ``names`` of ``row`` as its ``save(update_fields=…)`` does."""
-    model, connection = type(row), connections[DEFAULT_DB_ALIAS]
+    _write(_update_all, row, tuple(names))
+
+
+_gathering: ContextVar[dict[Kind, list[models.Model]] | None] = ContextVar(
+    "gathering", default=None
+)
+
+
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Write at the end what is inserted and updated inside, many rows in a statement.
+
+    The kinds of rows in the order in which they first come. Nothing inside may look
+    for what it has written.
+    """
+    rows: dict[Kind, list[models.Model]] = {}
+    token = _gathering.set(rows)
+    try:
+        yield
+    finally:
+        _gathering.reset(token)
+    for (write, _model, names), of_a_kind in rows.items():
+        write(of_a_kind, names)
+
+
+def _write(write: Writer, row: models.Model, names: tuple[str, ...]) -> None:
+    rows = _gathering.get()
+    if rows is None:
+        write([row], names)
+    else:
+        rows.setdefault((write, type(row), names), []).append(row)
+
+
+def _insert_all(rows: Rows, _names: Collection[str]) -> None:
+    model, connection = type(rows[0]), connections[DEFAULT_DB_ALIAS]
+    said = {"raw": False, "using": connection.alias, "update_fields": None}
+    for row in rows:
+        pre_save.send(model, instance=row, **said)
+    table = _table(model, connection.vendor)
+    size = 1
+    if connection.features.can_return_rows_from_bulk_insert:
+        size = max(connection.ops.bulk_batch_size(list(table.columns), rows), 1)
+    for start in range(0, len(rows), size):
+        table.insert_all(rows[start : start + size], connection)
+    for row in rows:
+        row._state.adding, row._state.db = False, connection.alias
+        post_save.send(model, instance=row, created=True, **said)
+
+
+def _update_all(rows: Rows, names: Collection[str]) -> None:
+    model, connection = type(rows[0]), connections[DEFAULT_DB_ALIAS]
     table = _table(model, connection.vendor)
     said = {
-        "instance": row,
         "raw": False,
         "using": connection.alias,
         "update_fields": frozenset(names),
     }
-    pre_save.send(model, **said)
-    texts, params = table.values(row, names, connection, is_new=False)
-    pairs = (
-        f"{table.columns[name]} = {text}"
-        for name, text in zip(names, texts, strict=True)
-    )
-    assignments = ", ".join(pairs)
-    sql = f"{table.update} SET {assignments} WHERE {table.key} = %s"
+    for row in rows:
+        pre_save.send(model, instance=row, **said)
+    by_text: dict[str, list[list[Any]]] = {}
+    for row in rows:
+        texts, params = table.values(row, names, connection, is_new=False)
+        pairs = (
+            f"{table.columns[name]} = {text}"
+            for name, text in zip(names, texts, strict=True)
+        )
+        by_text.setdefault(", ".join(pairs), []).append([*params, row.pk])
     with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
-        cursor.execute(sql, [*params, row.pk])
-        if not cursor.rowcount:
-            raise DatabaseError("there is no such row any more")
-    post_save.send(model, created=False, **said)
+        for assignments, params in by_text.items():
+            sql = f"{table.update} SET {assignments} WHERE {table.key} = %s"
+            if len(params) == 1:
+                cursor.execute(sql, params[0])
+            else:
+                cursor.executemany(sql, params)
+            if cursor.rowcount != len(params):
+                raise DatabaseError("there is no such row any more")
+    for row in rows:
+        post_save.send(model, instance=row, created=False, **said)

@@ -68,20 +68,20 @@ class Point:
         return f"{'after' if self.is_after else 'before'} {owner}.{self.name}"
 
     @contextmanager
-    def armed(self, patch: pytest.MonkeyPatch) -> Any:
-        """Die at this point, once."""
+    def armed(self, patch: pytest.MonkeyPatch, nth: int = 1) -> Any:
+        """Die at this point, once: when it is passed for the ``nth`` time."""
         passed: list[object] = []
         if self.name == "saved":
-            with self._armed_row(passed):
+            with self._armed_row(passed, nth):
                 yield
-            assert passed, f"nothing came by: {self}"
+            assert len(passed) >= nth, f"nothing came by: {self}"
             return
         original = getattr(self.owner, self.name)
 
         def dying(*args: Any, **kwargs: Any) -> Any:
-            if passed:
-                return original(*args, **kwargs)
             passed.append(True)
+            if len(passed) != nth:
+                return original(*args, **kwargs)
             if self.is_after:
                 original(*args, **kwargs)
             raise Killed(str(self))
@@ -89,16 +89,16 @@ class Point:
         with patch.context() as context:
             context.setattr(self.owner, self.name, dying)
             yield
-        assert passed, f"nothing came by: {self}"
+        assert len(passed) >= nth, f"nothing came by: {self}"
 
     @contextmanager
-    def _armed_row(self, passed: list[object]) -> Any:
+    def _armed_row(self, passed: list[object], nth: int) -> Any:
         """Die before or after a row of the model ``owner`` is written."""
         moment = post_save if self.is_after else pre_save
 
         def dying(**_said: Any) -> None:
-            if not passed:
-                passed.append(True)
+            passed.append(True)
+            if len(passed) == nth:
                 raise Killed(str(self))
 
         moment.connect(dying, sender=self.owner)

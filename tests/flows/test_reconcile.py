@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 from django.utils import timezone
+from moneyed import Money
 
 from django_multipay import ledger
 from django_multipay.enums import PaymentStatus, Verdict, WebhookOutcome
@@ -25,9 +26,9 @@ from django_multipay.flows import (
     sync_payment,
 )
 from django_multipay.flows.reconcile import CHORES, Report
-from django_multipay.flows.sync import sync_if_due
+from django_multipay.flows.sync import sync_claimed, sync_if_due
 from django_multipay.messages import IncomingRequest, PaymentSnapshot
-from django_multipay.models import Payment, WebhookDelivery
+from django_multipay.models import Notice, Payment, WebhookDelivery
 from django_multipay.registry import registry
 from tests.corridor import reconcile_later
 from tests.flows.scripted import (
@@ -576,11 +577,68 @@ def test_a_chore_that_raises_is_an_error_in_the_report(scripted, monkeypatch):
     def broken(limit: int) -> int:
         raise RuntimeError("a bug")
 
-    payment = started()
+    untold, payment = started(), started()
+    ledger.apply_snapshot(
+        untold.pk,
+        snapshot_of(untold, PaymentStatus.PAID),
+        account=ledger.Account(alias="scripted", account="shop-1", is_live=None),
+        source="webhook",
+    )
     chores = [dataclasses.replace(chore, run=broken) for chore in CHORES]
     monkeypatch.setattr(healing, "CHORES", tuple(chores))
     make_due()
     scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
     report = reconcile()
+    assert (report.payments, report.notices, report.errors) == (1, 1, 1)
+    assert report.problems == ("notices: RuntimeError",)
+
+
+def test_receivers_that_cannot_be_called_are_an_error_and_called_later(
+    scripted, monkeypatch, listen
+):
+    def broken(notices: object) -> int:
+        raise RuntimeError("a bug")
+
+    heard = listen("payment_paid")
+    payment = started()
+    make_due()
+    scripted.will("fetch", snapshot_of(payment, PaymentStatus.PAID))
+    with monkeypatch.context() as patch:
+        patch.setattr(healing, "tell", broken)
+        report = reconcile()
     assert (report.payments, report.notices, report.errors) == (1, 0, 1)
     assert report.problems == ("notices: RuntimeError",)
+    assert not heard
+    Notice.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    assert reconcile().notices == 1
+    assert len(heard) == 1
+
+
+def test_the_shop_hears_of_money_at_once_and_of_nothing_twice(scripted, listen):
+    heard = listen("payment_paid")
+    payments = [started() for _ in range(3)]
+    make_due()
+    scripted.will("fetch", *(snapshot_of(one, PaymentStatus.PAID) for one in payments))
+    assert reconcile().notices == 3
+    assert reconcile().notices == 0
+    assert [news["payment"] for news in heard] == payments
+    assert {news["payment"].status for news in heard} == {PaymentStatus.PAID}
+
+
+def test_a_total_of_refunds_is_not_kept_waiting(scripted):
+    refunded = started()
+    ledger.apply_snapshot(
+        refunded.pk,
+        snapshot_of(refunded, PaymentStatus.PAID),
+        account=ledger.Account(alias="scripted", account="shop-1", is_live=None),
+        source="webhook",
+    )
+    totals = {
+        PaymentStatus.PAID: Money("1.30", "USD"),
+        PaymentStatus.PARTIALLY_REFUNDED: Money("2.30", "USD"),
+        PaymentStatus.REFUNDED: None,
+    }
+    for count, (status, total) in enumerate(totals.items(), start=1):
+        scripted.will("fetch", snapshot_of(refunded, status, refunded=total))
+        assert sync_claimed(refunded) is True
+        assert refunded.refunds.filter(is_external=True).count() == count
