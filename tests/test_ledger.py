@@ -17,6 +17,7 @@ from django_multipay.enums import (
     OperationKind,
     OperationState,
     PaymentStatus,
+    RefundStatus,
     ReviewReason,
     Source,
     TransactionKind,
@@ -29,9 +30,10 @@ from django_multipay.messages import (
     Decline,
     PaymentSnapshot,
     Redirect,
+    RefundSnapshot,
     TokenSnapshot,
 )
-from django_multipay.models import Notice, Operation, Payment, Token
+from django_multipay.models import Notice, Operation, Payment, Refund, Token
 from tests.flows.scripted import ACCOUNT, new_payment, snapshot_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
@@ -783,3 +785,41 @@ def test_a_buyer_sees_the_whole_account_to_pay_into(number, kept):
     payment.refresh_from_db()
     assert payment.details["virtual_account_number"] == kept
     assert payment.details["auth_code"] == "***5675"
+
+
+# What no key opens -----------------------------------------------------------------------
+
+
+def spoil(row: Payment | Refund, column: str) -> None:
+    """Store something that none of our keys made."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {row._meta.db_table} SET {column} = 'gAAAAA'")
+
+
+def test_news_of_money_need_nothing_that_is_kept_under_a_key():
+    payment = new_payment()
+    spoil(payment, "checkout_data")
+    payment = Payment.objects.defer("checkout_data").get()
+    verdict = ledger.apply_snapshot(
+        payment.pk,
+        snapshot_of(payment, PaymentStatus.PAID),
+        account=OURS,
+        source=Source.SYNC,
+    )
+    assert verdict == Verdict.APPLIED
+    payment.refresh_from_db()
+    assert (payment.status, payment.checkout_data) == (PaymentStatus.PAID, None)
+
+
+@pytest.mark.parametrize("status", [RefundStatus.SUCCEEDED, RefundStatus.PENDING])
+def test_what_became_of_a_refund_is_written_down_without_its_account(status):
+    payment = new_payment()
+    say(payment, PaymentStatus.PAID)
+    refund = Refund.objects.create(
+        payment=payment, amount_minor=100, status=RefundStatus.UNKNOWN
+    )
+    spoil(refund, "account")
+    refund = Refund.objects.defer("account").get()
+    said = RefundSnapshot(status=status, provider_reference="R-1")
+    ledger.conclude_refund(refund, said, source=Source.SYNC)
+    assert Refund.objects.defer("account").get().status == status

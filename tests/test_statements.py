@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, models, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    connection,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models import F, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_save, pre_save
@@ -417,3 +426,26 @@ def test_nothing_of_what_was_gathered_is_written_after_an_error() -> None:
     assert not Payment.objects.exists()
     insert(payment())
     assert Payment.objects.count() == 1
+
+
+def test_a_row_that_names_what_is_not_stored_is_refused() -> None:
+    with pytest.raises(ValueError, match="unsaved related object"):
+        insert(payment(retry_of=payment()))
+    assert not Payment.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_statement_keeps_no_connection_alive() -> None:
+    read = Select(Payment.objects.filter(pk=Given("pk")))
+    seen: list[weakref.ref[Any]] = []
+
+    def work() -> None:
+        assert read(pk=0) == []
+        seen.append(weakref.ref(connections["default"]))
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+    gc.collect()
+    assert [one() for one in seen] == [None]

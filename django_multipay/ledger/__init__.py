@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, F, Q, QuerySet, When
 from django.utils import timezone
 from moneyed import Money
@@ -134,7 +134,10 @@ def _lock(payment_id: int) -> Payment:
     return found[0]
 
 
-_LOCKED = Select(Payment.objects.select_for_update().filter(pk=Given("pk")).order_by())
+# Without what is kept under a key, so that one that no key opens loses no news of money.
+_LOCKABLE = Payment.objects.select_for_update().defer("checkout_data").order_by()
+
+_LOCKED = Select(_LOCKABLE.filter(pk=Given("pk")))
 
 
 def _lock_again(payment: Payment) -> None:
@@ -993,7 +996,7 @@ def conclude_refund(
     return notices
 
 
-_REFUND = Select(Refund.objects.filter(pk=Given("pk")))
+_REFUND = Select(Refund.objects.defer("account").filter(pk=Given("pk")))
 
 
 def _conclude_refund(
@@ -1107,15 +1110,14 @@ def _move_refund(
     refund.status = status
     is_over = status not in RESERVING_STATUSES
     refund.sync_at = None
+    fields = ["provider_reference", "status", "sync_at", "error", "updated_at"]
     if is_over:
         refund.account = None
+        fields.append("account")
     elif status != RefundStatus.REQUESTED:
         refund.sync_at = timezone.now() + _step(SYNC_DELAYS, refund.sync_attempts)
     refund.error = storable(error, 255) if status != RefundStatus.SUCCEEDED else ""
-    update(
-        refund,
-        ["provider_reference", "status", "account", "sync_at", "error", "updated_at"],
-    )
+    update(refund, fields)
     if status != before:
         _tell_refund(refund, notices)
 
@@ -1458,7 +1460,11 @@ def apply_snapshots(
         # In one order, so that two who do this wait for each other and get on.
         locked = {
             payment.pk: payment
-            for payment in Payment.objects.select_for_update()
+            # Who is locked keeps nobody else waiting.
+            for payment in Payment.objects.defer("checkout_data")
+            .select_for_update(
+                skip_locked=connection.features.has_select_for_update_skip_locked
+            )
             .filter(pk__in=snapshots)
             .order_by("pk")
             if _stands_alone(payment, snapshots[payment.pk])
@@ -1531,10 +1537,9 @@ _NAMED = {
 # Any: a payment that says ``has_calls``.
 _FIRST_OF: Mapping[str, Select[Any]] = {
     kind: Select(
-        Payment.objects.select_for_update()
-        .annotate(has_calls=conditions.has_calls())
-        .filter(named, conditions.is_first(Given("digest")), provider=Given("provider"))
-        .order_by()[:1]
+        _LOCKABLE.annotate(has_calls=conditions.has_calls()).filter(
+            named, conditions.is_first(Given("digest")), provider=Given("provider")
+        )[:1]
     )
     for kind, named in _BY_NAME.items()
 }
@@ -1611,8 +1616,11 @@ def _apply(
     """
     mismatch = _mismatch(payment, snapshot, account) or suspicion
     if known is None:
-        is_plain = not (mismatch or done or snapshot.needs_review)
-        known = () if is_plain and _is_unmarked(payment) else _facts_of(payment)
+        known = (
+            ()
+            if not (mismatch or done or _may_hold(snapshot)) and _is_unmarked(payment)
+            else _facts_of(payment)
+        )
     wanted = (
         [_discrepancy(payment, snapshot, mismatch)]
         if mismatch
@@ -1639,6 +1647,12 @@ def _apply(
         )
         return Verdict.HELD
     return Verdict.APPLIED if new else Verdict.IGNORED
+
+
+def _may_hold(snapshot: PaymentSnapshot) -> bool:
+    """Say whether it may repeat a hold that was released since."""
+    is_hold = TransactionKind.REVIEW_HOLD in _CLAIMS[snapshot.status]
+    return snapshot.needs_review or is_hold
 
 
 def _is_unmarked(payment: Payment) -> bool:
@@ -2037,6 +2051,23 @@ def _take_over(payment: Payment, snapshot: PaymentSnapshot) -> None:
         wallet.save_token(payment, snapshot.token)
 
 
+_FOLDED_FIELDS = (
+    *_DESCRIPTION_FIELDS,
+    "provider_reference",
+    "transaction_reference",
+    "status",
+    "authorized_minor",
+    "captured_minor",
+    "refunded_minor",
+    "review_reason",
+    "decline_code",
+    "paid_at",
+    "sync_at",
+    "sync_attempts",
+    "next_action",
+)
+
+
 def _add_facts(
     payment: Payment,
     known: Iterable[Transaction],
@@ -2077,9 +2108,11 @@ def _add_facts(
     payment.decline_code = state.decline_code
     if is_first_settled:
         payment.paid_at = timezone.now()
+    fields = [*_FOLDED_FIELDS]
     if payment.status in states.FINAL_STATUSES:
         payment.sync_at = None
         payment.checkout_data = None
+        fields.append("checkout_data")
     if payment.status in states.UNSUCCESSFUL_STATUSES and any(
         fact.reason == ReviewReason.CONTRADICTION for fact in new
     ):
@@ -2088,25 +2121,7 @@ def _add_facts(
         payment.sync_attempts = 0
     if payment.status != PaymentStatus.PENDING:
         payment.next_action = None
-    update(
-        payment,
-        [
-            *_DESCRIPTION_FIELDS,
-            "provider_reference",
-            "transaction_reference",
-            "status",
-            "authorized_minor",
-            "captured_minor",
-            "refunded_minor",
-            "review_reason",
-            "decline_code",
-            "paid_at",
-            "sync_at",
-            "sync_attempts",
-            "checkout_data",
-            "next_action",
-        ],
-    )
+    update(payment, fields)
     proven = set().union(*(_PROOF.get(fact.kind, _START) for fact in new))
     if has_calls and proven:
         payment.operations.filter(_IS_PROVABLE, kind__in=proven).update(
@@ -2431,7 +2446,7 @@ _NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
 
 @_retried
 def conclude_notices(notices: Sequence[Notice]) -> None:
-    """Mark ``notices`` as delivered."""
+    """Mark ``notices`` as delivered; there is at least one."""
     keys = {str(place): notice.pk for place, notice in enumerate(notices)}
     _delivering(len(keys))(**keys)
 

@@ -95,7 +95,8 @@ class Select(Generic[M]):
         return [self._row(written, list(row), connection) for row in found]
 
     def _write(self, connection: Any) -> _Written:
-        compiler = self._rows.query.get_compiler(connection=connection)
+        # Of a copy: to compile a query changes it, and threads may do so at once.
+        compiler = self._rows.query.clone().get_compiler(connection=connection)
         sql, params = compiler.as_sql()
         columns = [column for column, _sql, _alias in compiler.select]
         return _Written(
@@ -103,14 +104,21 @@ class Select(Generic[M]):
             params,
             [alias or column.target.attname for column, _sql, alias in compiler.select],
             [
-                (place, *conversion)
-                for place, conversion in compiler.get_converters(columns).items()
+                (place, [_unbound(one, connection) for one in converters], column)
+                for place, (converters, column) in compiler.get_converters(
+                    columns
+                ).items()
             ],
         )
 
     def _row(self, written: _Written, values: list[Any], connection: Any) -> M:
         for place, converters, column in written.conversions:
-            for convert in converters:
+            for converter in converters:
+                convert = (
+                    getattr(connection.ops, converter)
+                    if isinstance(converter, str)
+                    else converter
+                )
                 values[place] = convert(values[place], column, connection)
         count = len(written.names) - len(self._rows.query.annotations)
         row = self._rows.model.from_db(
@@ -119,6 +127,12 @@ class Select(Generic[M]):
         for name, value in zip(written.names[count:], values[count:], strict=True):
             setattr(row, name, value)
         return row
+
+
+def _unbound(converter: Any, connection: Any) -> Any:
+    """Return ``converter``, or its name where it would keep this connection alive."""
+    is_of_connection = getattr(converter, "__self__", None) is connection.ops
+    return converter.__name__ if is_of_connection else converter
 
 
 class Update:
@@ -170,15 +184,13 @@ class _Table:
         is_new: bool,
     ) -> tuple[list[str], list[Any]]:
         """Return the text and the parameters of what ``row`` says in ``names``."""
+        # What it names may have had no key then, or may have none now: an error.
+        row._prepare_related_fields_for_save("save")  # type: ignore[attr-defined]
         texts: list[str] = []
         params: list[Any] = []
         for name in names:
             field = self.fields[name]
             value = field.pre_save(row, is_new)
-            if value is None and field.is_relation and field.is_cached(row):
-                # It had no key yet when it was named.
-                setattr(row, field.name, field.get_cached_value(row))
-                value = getattr(row, field.attname)
             if hasattr(value, "resolve_expression"):
                 text, more = _expression(self.model, value, connection.vendor)
                 texts.append(text)
@@ -230,7 +242,10 @@ def _expression(
 
 
 def refresh(row: M, fresh: M) -> None:
-    """Let ``row`` say what ``fresh`` says, and forget what was read along with it."""
+    """Let ``row`` say what ``fresh`` says, and forget what was read along with it.
+
+    But for columns that were not read for ``fresh``.
+    """
     row.__dict__.pop("_prefetched_objects_cache", None)
     row.__dict__.update(fresh.__dict__)
 

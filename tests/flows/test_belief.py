@@ -301,3 +301,12 @@ def test_a_payment_whose_mismatch_was_answered_is_paid_like_any_other():
         assert (payment.status, payment.review_reason) == (PAID, "")
         assert payment.captured == payment.amount
         assert payment.transactions.count() == 3
+
+
+def test_a_hold_that_a_person_released_is_nothing_new_when_it_is_said_again():
+    payment = started()
+    say(payment, PaymentStatus.IN_REVIEW)
+    release_review(payment, by="ann")
+    assert payment.status == PaymentStatus.PENDING
+    assert hear(payment, PaymentStatus.IN_REVIEW) == Verdict.IGNORED
+    assert payment.transactions.count() == 2

@@ -29,6 +29,7 @@ from django_multipay.enums import (
     NoticeState,
     PaymentStatus,
     ReviewReason,
+    Source,
     Verdict,
     WebhookOutcome,
 )
@@ -69,7 +70,6 @@ from tests.flows.test_crash import (
     let_time_pass,
     points,
 )
-from tests.flows.test_operation_races import see_one_picture
 from tests.flows.test_races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -575,49 +575,38 @@ def test_a_message_that_comes_while_many_are_written_counts_once(
 
 
 @pytest.mark.usefixtures("paying")
-def test_what_a_message_wrote_while_many_waited_for_it_is_seen() -> None:
-    """Where MariaDB keeps to its first look, too: that is after the last lock."""
-    if not connection.features.has_select_for_update:
+def test_what_a_message_is_writing_is_left_to_be_applied_after_it() -> None:
+    if not connection.features.has_select_for_update_skip_locked:
         # Nobody gets one row while another writes a second: there is one writer.
-        assert connection.vendor == "sqlite"
+        assert connection.vendor != "postgresql"
         return
     payments = due_payments(3)
-    is_locked, is_asked = threading.Event(), threading.Event()
+    is_locked, is_over = threading.Event(), threading.Event()
 
     def hold(**_said: object) -> None:
         is_locked.set()
-        assert is_asked.wait(PATIENCE)
+        assert is_over.wait(PATIENCE)
 
     def deliver() -> None:
         receive_webhook("scripted", message(payments[-1], PaymentStatus.PAID))
         connection.close()
 
-    def announce(execute: Any, sql: str, *rest: Any) -> Any:
-        if "FOR UPDATE" in sql:
-            is_asked.set()
-        return execute(sql, *rest)
-
+    answers = paid(payments)
     post_save.connect(hold, sender=Transaction)
     courier = threading.Thread(target=deliver)
     courier.start()
-    if connection.vendor == "mysql":
-        # PostgreSQL raises instead, and they are applied one by one.
-        see_one_picture()
     try:
         assert is_locked.wait(PATIENCE)
         post_save.disconnect(hold, sender=Transaction)
-        with connection.execute_wrapper(announce):
-            applied, fresh = apply_answers(paid(payments))
+        applied, fresh = apply_answers(answers)
     finally:
         post_save.disconnect(hold, sender=Transaction)
-        is_asked.set()
+        is_over.set()
         courier.join(PATIENCE)
-        # The next test looks at the rows as they are.
-        connection.close()
-    assert len(applied) == 3
-    # The last one had been told of already.
+    assert sorted(applied) == [payment.pk for payment in payments[:-1]]
     assert [notice.payment for notice in fresh] == payments[:-1]
     tell(fresh)
+    apply_answer(answers[-1])
     assert_paid_once(3)
 
 
@@ -728,3 +717,39 @@ def test_a_slow_receiver_keeps_no_other_payment_from_being_written(
     assert was_written == [True]
     assert (report.payments, report.notices, report.errors) == (2, 2, 0)
     assert_paid_once(2)
+
+
+def test_a_payment_that_somebody_holds_keeps_no_other_waiting(
+    settings: Settings,
+) -> None:
+    settings.MULTIPAY = account_settings(scripted=ScriptedProvider)
+    free, held = due_payments(2)
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Payment.objects.select_for_update().get(pk=held.pk)
+            is_held.set()
+            assert is_over.wait(PATIENCE)
+        connection.close()
+
+    shop = threading.Thread(target=hold)
+    if connection.features.has_select_for_update_skip_locked:
+        shop.start()
+        assert is_held.wait(PATIENCE)
+    else:
+        # Only a whole database can be held there.
+        assert connection.vendor != "postgresql"
+    account = account_of(registry["scripted"])
+    said = {one.pk: snapshot_of(one, PaymentStatus.PAID) for one in (free, held)}
+    try:
+        applied, _notices = ledger.apply_snapshots(
+            said, account=account, source=Source.SYNC
+        )
+    finally:
+        is_over.set()
+        if is_held.is_set():
+            shop.join(PATIENCE)
+    assert applied == ([free] if is_held.is_set() else [free, held])
+    free.refresh_from_db()
+    assert free.status == PaymentStatus.PAID
