@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import permutations
 
@@ -527,24 +528,31 @@ def live_corridor(corridor, live_server, settings) -> Corridor:
     return corridor
 
 
+@pytest.fixture
+def is_told() -> Iterator[threading.Event]:
+    """The shop hears of it after the answer, so the provider may be done before."""
+    told = threading.Event()
+
+    def receiver(**_news: object) -> None:
+        told.set()
+
+    signals.payment_paid.connect(receiver)
+    yield told
+    signals.payment_paid.disconnect(receiver)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_buyer_pays_and_the_shop_hears_of_it_without_any_return(
-    live_corridor, listen
+    live_corridor, listen, is_told
 ):
     paid = listen("payment_paid")
-    is_told = threading.Event()
-    signals.payment_paid.connect(
-        lambda **news: is_told.set(), weak=False, dispatch_uid=1
-    )
     payment = order()
     live_corridor.pay(payment, "close")
     sent = live_corridor.sandbox.post("/_control/callbacks/flush")
     assert sent == {"pending": 0, "delivered": 1, "undelivered": 0}
     payment.refresh_from_db()
     assert payment.status == PaymentStatus.PAID
-    # After the answer, so the provider may be done before.
     assert is_told.wait(timeout=30)
-    signals.payment_paid.disconnect(dispatch_uid=1)
     assert len(paid) == 1
 
 
@@ -563,7 +571,7 @@ def test_eximbays_own_retry_heals_what_a_fault_broke(live_corridor, operation):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_eight_equal_notices_at_once_make_one_fact(live_corridor, listen):
+def test_eight_equal_notices_at_once_make_one_fact(live_corridor, listen, is_told):
     paid = listen("payment_paid")
     payment = order()
     switch(live_corridor, callbacks_enabled=False)
@@ -576,6 +584,7 @@ def test_eight_equal_notices_at_once_make_one_fact(live_corridor, listen):
     assert payment.status == PaymentStatus.PAID
     assert kinds(payment) == [TransactionKind.CAPTURE]
     assert WebhookDelivery.objects.count() == 1
+    assert is_told.wait(timeout=30)
     assert len({news["notice_id"] for news in paid}) == 1
 
 

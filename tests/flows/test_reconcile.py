@@ -541,7 +541,9 @@ def test_who_watches_sees_every_row():
     assert seen == [(1, 3), (2, 3), (3, 3), (3, 3)]
 
 
-def test_a_payment_whose_address_no_key_opens_is_paid_like_any_other(scripted, settings):
+def test_a_payment_whose_address_no_key_opens_is_paid_like_any_other(
+    scripted, settings
+):
     settings.MULTIPAY = {
         **settings.MULTIPAY,
         "ENCRYPTION_KEYS": ["the first key, gone"],
