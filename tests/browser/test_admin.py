@@ -6,6 +6,7 @@ books that are compared. Each page is kept as a picture in ``screenshots/``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -160,7 +161,8 @@ def test_a_double_click_refunds_once(staff, corridor, paid):
     page = staff("ann")
     preview(page, paid, "6.30")
     page.get_by_role("button", name="Refund", exact=True).dblclick(no_wait_after=True)
-    page.wait_for_url(f"**{page_of(paid)}")
+    # The second press may abort the way to the page that answers the first one.
+    expect(page).to_have_url(re.compile(f"{re.escape(page_of(paid))}$"))
     expect(said(page)).to_be_visible()
     # The server may still be busy with the press whose answer nobody waits for.
     page.goto(page_of(paid))
