@@ -2090,7 +2090,6 @@ def _add_facts(
     payment.transaction_reference = payment.transaction_reference or _first_reference(
         new, _MONEY_KINDS
     )
-    # One by one: MariaDB and older SQLite return no keys from a bulk insert.
     for fact in new:
         insert(fact)
     state = _fold(payment, (*known, *new))
