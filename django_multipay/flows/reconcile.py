@@ -7,6 +7,7 @@ that dies in between loses nothing: what it took falls due again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -259,6 +260,9 @@ def _bounded(rows: QuerySet[Any], limit: int | None) -> QuerySet[Any]:
 _CHUNK = 32
 """Rows taken at once: what one account's threads work off well within a lease."""
 
+_AHEAD = 8
+"""Rows that are left when more are taken, so that no thread has to wait for them."""
+
 _PAUSE = 1
 """Seconds between two looks at the notices while threads are at work."""
 
@@ -270,21 +274,40 @@ class _Queue:
     """
 
     def __init__(
-        self, loop: Loop, rows: QuerySet[Any], count: int, answers: _Answers
+        self,
+        loop: Loop,
+        rows: QuerySet[Any],
+        count: int,
+        answers: _Answers,
+        *,
+        ahead: int,
     ) -> None:
         self.loop = loop
         self.answers = answers
+        self._ahead = ahead
         self._candidates = rows.order_by(loop.moment, "pk")
         self._left = count
         self._taken: deque[Any] = deque()
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     def next(self) -> Any:
         """Return a row that is ours, or None when there is no more."""
-        with self._lock:
-            if not self._taken and self._left:
-                self._take()
-            return self._taken.popleft() if self._taken else None
+        row = None
+        while row is None and (self._taken or self._left):
+            with contextlib.suppress(IndexError):
+                row = self._taken.popleft()
+            # Of those who have a row, one takes more, and the others get on.
+            if self._is_low and self._turn.acquire(blocking=row is None):
+                try:
+                    if self._is_low:
+                        self._take()
+                finally:
+                    self._turn.release()
+        return row
+
+    @property
+    def _is_low(self) -> bool:
+        return self._left > 0 and len(self._taken) <= self._ahead
 
     def _take(self) -> None:
         due = self.loop.due()
@@ -294,8 +317,8 @@ class _Queue:
             min(self._left, _CHUNK),
             self.loop.postponed(),
         )
-        self._left = self._left - len(keys) if keys else 0
         self._taken.extend(claims.read(due.model, keys))
+        self._left = self._left - len(keys) if keys else 0
 
 
 class _Answers:
@@ -407,6 +430,9 @@ class _Run:
 
     def work(self) -> None:
         """Work on every wanted row, then do the chores."""
+        # In a test's transaction other threads would not see the rows.
+        is_hidden = connection.in_atomic_block
+        self._is_alone = is_hidden or self._total <= 1 or conf.concurrency == 1
         queues = {
             alias: [
                 _Queue(
@@ -414,15 +440,13 @@ class _Run:
                     self._rows(loop).filter(account_alias=alias),
                     self.wanted[loop.name][alias],
                     _Answers(partial(self._apply, loop)),
+                    ahead=0 if self._is_alone else _AHEAD,
                 )
                 for loop in LOOPS
                 if self.wanted[loop.name].get(alias)
             ]
             for alias in self._aliases
         }
-        # In a test's transaction other threads would not see the rows.
-        is_hidden = connection.in_atomic_block
-        self._is_alone = is_hidden or self._total <= 1 or conf.concurrency == 1
         if self._is_alone:
             for loop in LOOPS:
                 for alias, waiting in queues.items():

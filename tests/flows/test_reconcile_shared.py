@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import os
 import subprocess
 import sys
@@ -272,6 +273,43 @@ def test_so_many_calls_of_an_account_are_under_way_at_once_and_no_more(
     # Each thread that needed one has closed its own.
     assert 0 < len(opened) <= MeetingProvider.crowd
     assert [used for used in opened if used.connection is not None] == []
+
+
+class WatchingProvider(ScriptedProvider):
+    """Answers about the last rows of a chunk once more rows are being taken."""
+
+    number: ClassVar[Iterator[int]] = itertools.count(1)
+    more_are_taken: ClassVar[threading.Event] = threading.Event()
+    answered_meanwhile: ClassVar[threading.Event] = threading.Event()
+
+    def fetch_payment(self, query: PaymentQuery) -> PaymentSnapshot:
+        """Wait for that, and note it."""
+        is_last = next(self.number) > healing._CHUNK - healing._AHEAD
+        if is_last and self.more_are_taken.wait(PATIENCE):
+            self.answered_meanwhile.set()
+        return super().fetch_payment(query)
+
+
+def test_while_one_thread_takes_more_rows_the_others_get_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MULTIPAY = {
+        **account_settings(scripted=WatchingProvider),
+        "CONCURRENCY": 4,
+    }
+    due_payments(healing._CHUNK + 8)
+    original, waited = claims.take, []
+
+    def take(due: Any, *args: Any) -> Any:
+        if due.model is Payment and Payment.objects.filter(sync_attempts=1).exists():
+            WatchingProvider.more_are_taken.set()
+            waited.append(WatchingProvider.answered_meanwhile.wait(PATIENCE))
+        return original(due, *args)
+
+    monkeypatch.setattr(claims, "take", take)
+    report = reconcile()
+    assert (report.payments, report.errors) == (healing._CHUNK + 8, 0)
+    assert waited == [True]
 
 
 class PatientProvider(ScriptedProvider):
