@@ -29,6 +29,7 @@ from django.utils import timezone
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.statements import (
     Given,
+    InsertIf,
     Select,
     Update,
     gathered,
@@ -158,6 +159,140 @@ def test_an_update_of_a_row_that_is_gone_is_an_error() -> None:
     Payment.objects.filter(pk=one.pk).delete()
     with pytest.raises(DatabaseError, match="no such row"):
         update(one, ["status"])
+
+
+# What was locked ------------------------------------------------------------------------
+
+
+LOCKED = Select(Payment.objects.select_for_update().filter(pk=Given("pk")).order_by())
+
+
+def locked(**fields: Any) -> Payment:
+    """Return a stored payment as whoever holds its lock reads it."""
+    one = payment(**fields)
+    one.save(force_insert=True)
+    (row,) = LOCKED(pk=one.pk)
+    return row
+
+
+def written(row: Payment, *names: str) -> set[str]:
+    """Update ``names`` and return those of them that the statement wrote."""
+    with CaptureQueriesContext(connection) as queries:
+        update(row, names)
+    said = "".join(one["sql"] for one in queries if "UPDATE" in one["sql"])
+    columns = {field.name: field.column for field in Payment._meta.concrete_fields}
+    quoted = connection.ops.quote_name
+    return {name for name in names if f"{quoted(str(columns[name]))} =" in said}
+
+
+def test_of_a_locked_row_only_what_it_did_not_say_before_is_written() -> None:
+    one = locked(status="pending", metadata={"a": 1})
+    one.captured_minor = 2630
+    names = ("status", "captured_minor", "metadata", "method", "token", "updated_at")
+    assert written(one, *names) == {"captured_minor", "metadata", "updated_at"}
+    assert Payment.objects.get(pk=one.pk).captured_minor == 2630
+
+
+def test_a_column_of_a_locked_row_may_change_and_change_back() -> None:
+    one = locked(status="pending")
+    for status in ("paid", "pending"):
+        one.status = status
+        assert written(one, "status") == {"status"}
+        assert Payment.objects.get(pk=one.pk).status == status
+    assert written(one, "status") == set()
+
+
+def test_what_the_database_worked_out_is_no_longer_known() -> None:
+    one = locked(sync_attempts=3)
+    one.sync_attempts = F("sync_attempts") + 1
+    update(one, ["sync_attempts"])
+    one.sync_attempts = 3
+    assert written(one, "sync_attempts") == {"sync_attempts"}
+    assert Payment.objects.get(pk=one.pk).sync_attempts == 3
+
+
+@pytest.mark.parametrize("change", ["in place", "for an equal one"])
+def test_a_container_is_always_written(change: str) -> None:
+    one = locked(metadata={"is_gift": 1})
+    if change == "in place":
+        one.metadata["is_gift"] = True
+    else:
+        one.metadata = {"is_gift": True}
+    update(one, ["metadata"])
+    assert Payment.objects.get(pk=one.pk).metadata["is_gift"] is True
+
+
+def test_a_deferred_column_of_a_locked_row_is_written() -> None:
+    deferring = Payment.objects.defer("checkout_data").select_for_update()
+    (one,) = Select(deferring.filter(pk=Given("pk")))(pk=stored().pk)
+    one.checkout_data = None
+    update(one, ["checkout_data"])
+    assert Payment.objects.get(pk=one.pk).checkout_data is None
+
+
+# An insert with a condition -------------------------------------------------------------
+
+IF_UNTOUCHED = InsertIf(
+    Payment.objects.filter(
+        pk=Given("pk"),
+        status="created",
+        updated_at=Given("updated_at", Payment._meta.get_field("updated_at")),
+    ).order_by()
+)
+
+
+def call_about(one: Payment) -> Operation:
+    return Operation(
+        payment=one,
+        kind="checkout",
+        amount_minor=one.amount_minor,
+        lease_until=DatabaseNow() + timedelta(minutes=1),
+        open_slot="100 %s",
+    )
+
+
+def test_a_conditional_insert_writes_what_save_writes() -> None:
+    one = stored()
+    with heard(Operation) as ours:
+        row = call_about(one)
+        assert IF_UNTOUCHED(row, pk=one.pk, updated_at=one.updated_at)
+    with heard(Operation) as theirs:
+        other = call_about(stored())
+        other.open_slot = None
+        other.save(force_insert=True)
+    assert ours == theirs
+    assert columns(row) == columns(other) | {"open_slot": "100 %s"} | {
+        "lease_until": columns(row)["lease_until"]
+    }
+    assert (row._state.adding, row._state.db) == (False, "default")
+    lease = Operation.objects.get(pk=row.pk).lease_until
+    assert lease is not None
+    assert timedelta(seconds=59) < lease - timezone.now() < timedelta(seconds=61)
+
+
+def test_a_conditional_insert_leaves_it_alone_where_nothing_is_found() -> None:
+    one = stored()
+    row = call_about(one)
+    moment = one.updated_at
+    one.save(update_fields=["updated_at"])
+    with heard(Operation) as said:
+        assert not IF_UNTOUCHED(row, pk=one.pk, updated_at=moment)
+    assert [when for when, *_ in said] == ["before"]
+    assert row._state.adding
+    assert not Operation.objects.exists()
+    assert IF_UNTOUCHED(row, pk=one.pk, updated_at=one.updated_at)
+    assert Operation.objects.get() == row
+
+
+def test_a_conditional_insert_breaks_no_rule() -> None:
+    one = stored()
+    assert IF_UNTOUCHED(call_about(one), pk=one.pk, updated_at=one.updated_at)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IF_UNTOUCHED(call_about(one), pk=one.pk, updated_at=one.updated_at)
+    assert Operation.objects.count() == 1
+
+
+# What is told ---------------------------------------------------------------------------
 
 
 @contextmanager

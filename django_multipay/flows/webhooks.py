@@ -265,9 +265,6 @@ def _accept(
         applied = _apply_at_once(provider, delivery, events[0])
         if applied is not None:
             return applied
-        seen = ledger.find_delivery(provider.alias, digest)
-        if seen is not None:
-            return seen, []
     return ledger.store_delivery(delivery), []
 
 
@@ -285,7 +282,7 @@ def _needs_nothing_else(provider: Provider, event: ProviderEvent) -> bool:
 def _apply_at_once(
     provider: Provider, delivery: WebhookDelivery, event: ProviderEvent
 ) -> tuple[WebhookDelivery, list[Notice]] | None:
-    """Store and apply in one; None if it must be stored first, or was received before.
+    """Store and apply in one; None if it must be stored first.
 
     Whatever goes wrong goes wrong again after it was stored, and is noted there.
     """

@@ -48,12 +48,14 @@ from django_multipay.exceptions import (
     InvalidAmount,
     InvalidOperation,
     InvalidTransition,
+    MultipayError,
 )
 from django_multipay.ledger import claims, conditions, wallet
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
 from django_multipay.ledger.statements import (
     Given,
+    InsertIf,
     Select,
     Update,
     gathered,
@@ -150,6 +152,8 @@ def _facts_of(payment: Payment) -> list[Transaction]:
     return _FACTS(payment=payment.pk)
 
 
+_COLUMNS = {column.name: column for column in Payment._meta.concrete_fields}
+
 _FACTS = Select(Transaction.objects.filter(payment_id=Given("payment")))
 
 
@@ -162,7 +166,12 @@ def open_payment(payment: Payment) -> Payment:
     payment.is_method_open = not payment.method and payment.token is None
     payment.pay_until = payment.expires_at
     insert(payment)
+    setattr(payment._state, _INSERTED, dict(payment.__dict__))
     return payment
+
+
+_INSERTED = "inserted"
+"""Where the state of a payment keeps what it said when it was inserted."""
 
 
 _STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
@@ -185,11 +194,47 @@ def begin_checkout(
     open and nothing was sent with others. The operation says with ``is_again`` that
     what an earlier worker sent may have had an effect.
     """
+    is_chosen = provider in {"", payment.provider} and method in {"", payment.method}
     try:
+        if is_chosen and token is None and _is_as_inserted(payment):
+            operation = _begin_at_once(payment, admit)
+            if operation is not None:
+                return operation
         return _begin_checkout(payment, admit, provider, method, token, is_first=True)
     except IntegrityError:
         # Its slot is taken: by one that was lost, or that another worker is at.
         return _begin_checkout(payment, admit, provider, method, token, is_first=False)
+
+
+def _is_as_inserted(payment: Payment) -> bool:
+    """Say, once, whether ``payment`` was inserted here, stands alone and is unchanged."""
+    was = payment._state.__dict__.pop(_INSERTED, None)
+    others = (payment.retry_of_id, payment.plan_id, payment.token_id)
+    return was == payment.__dict__ and others == (None, None, None)
+
+
+def _begin_at_once(payment: Payment, admit: Callable[[], None]) -> Operation | None:
+    """Write it ahead in one statement if nobody has written to ``payment`` meanwhile."""
+    try:
+        admit()
+    except MultipayError:
+        # The row may know better.
+        return None
+    operation = _start_of(payment)
+    is_begun = _BEGIN(operation, pk=payment.pk, updated_at=payment.updated_at)
+    return operation if is_begun else None
+
+
+# While nobody has written to it, it says what it said when it was inserted.
+_BEGIN = InsertIf(
+    Payment.objects.filter(
+        pk=Given("pk"),
+        updated_at=Given("updated_at", _COLUMNS["updated_at"]),
+        status=PaymentStatus.CREATED,
+        next_action__isnull=True,
+        started_at=None,
+    ).order_by()
+)
 
 
 def _begin_checkout(
@@ -201,7 +246,6 @@ def _begin_checkout(
     *,
     is_first: bool,
 ) -> Operation | None:
-    slot = f"checkout:{payment.pk}"
     with transaction.atomic(durable=True):
         _lock_again(payment)
         if payment.next_action:
@@ -210,6 +254,7 @@ def _begin_checkout(
         if payment.started_at is not None:
             # Answered, and nothing for the buyer to do: it may have been a charge.
             return None
+        slot = _checkout_slot(payment)
         operation = (
             None if is_first else Operation.objects.filter(open_slot=slot).first()
         )
@@ -223,15 +268,24 @@ def _begin_checkout(
         if operation is not None:
             operation.is_again = operation.state != OperationState.REQUESTED
             return operation if _claim(operation) else None
-        operation = Operation(
-            kind=OperationKind.CHECKOUT,
-            payment=payment,
-            amount_minor=payment.amount_minor,
-            open_slot=slot,
-        )
-        _lease(operation)
+        operation = _start_of(payment)
         insert(operation)
     return operation
+
+
+def _start_of(payment: Payment) -> Operation:
+    operation = Operation(
+        kind=OperationKind.CHECKOUT,
+        payment=payment,
+        amount_minor=payment.amount_minor,
+        open_slot=_checkout_slot(payment),
+    )
+    _lease(operation)
+    return operation
+
+
+def _checkout_slot(payment: Payment) -> str:
+    return f"checkout:{payment.pk}"
 
 
 _LEASED = DatabaseNow() + LEASE
@@ -316,7 +370,7 @@ def conclude_operation(
 
 
 def _is_told(payment: Payment, operation: Operation) -> bool:
-    """Say whether messages have told what became of the start of ``payment``.
+    """Say whether messages, or another worker, told what became of the start.
 
     Then no later one would prove it: a checkout whose answer is lost is over. But of
     two clicks that charge a saved method they may have told of one only.
@@ -324,7 +378,7 @@ def _is_told(payment: Payment, operation: Operation) -> bool:
     is_second = operation.is_again or operation.attempts > 1
     if payment.token_id is not None and is_second:
         return False
-    return payment.status not in _STARTABLE
+    return payment.started_at is not None or payment.status not in _STARTABLE
 
 
 def _ask_soon(payment: Payment) -> None:
@@ -381,13 +435,26 @@ def conclude_checkout(
         snapshot = dataclasses.replace(snapshot, provider_reference="")
     with contextlib.suppress(IntegrityError), transaction.atomic(durable=True):
         if _store_page(payment, snapshot):
-            _conclude(operation, OperationState.SUCCEEDED)
+            _end_start(payment, operation)
             return
     with transaction.atomic(durable=True):
         _lock_again(payment)
-        is_ours = _conclude(operation, OperationState.SUCCEEDED)
+        is_ours = _end_start(payment, operation)
         if is_ours or not payment.next_action:
             _note_start(payment, snapshot)
+
+
+def _end_start(payment: Payment, operation: Operation) -> bool:
+    """Write that ``payment`` was started; False if the lease was lost meanwhile."""
+    is_ours = _conclude(operation, OperationState.SUCCEEDED)
+    if not is_ours and payment.token_id is None:
+        # Nobody will ask what another worker did not hear: it opened the same page.
+        payment.operations.filter(
+            kind=OperationKind.CHECKOUT, state=OperationState.UNKNOWN
+        ).update(
+            state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
+        )
+    return is_ours
 
 
 def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
@@ -412,9 +479,6 @@ def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
     for name, value in values.items():
         setattr(payment, name, value)
     return True
-
-
-_COLUMNS = {column.name: column for column in Payment._meta.concrete_fields}
 
 
 def _storing_page(**deadline: object) -> Update:
@@ -992,7 +1056,8 @@ def conclude_refund(
     with transaction.atomic(durable=True):
         _lock_again(payment)
         refresh(refund, _REFUND(pk=refund.pk)[0])
-        _conclude_refund(payment, refund, snapshot, source, operation, notices)
+        with gathered():
+            _conclude_refund(payment, refund, snapshot, source, operation, notices)
     return notices
 
 
@@ -1471,10 +1536,7 @@ def apply_snapshots(
             # Whether it is another's can only be asked once that was written.
             and named[snapshots[payment.pk].provider_reference] <= 1
         }
-        # When all are locked: under REPEATABLE READ the first of these reads decides
-        # how old the others are.
-        rows = Payment.objects.filter(conditions.has_calls(), pk__in=locked)
-        called = set(rows.order_by().values_list("pk", flat=True))
+        # When all are locked: under REPEATABLE READ what is read is as old as this.
         known: dict[int, list[Transaction]] = {key: [] for key in locked}
         for fact in Transaction.objects.filter(payment__in=locked):
             known[fact.payment_id].append(fact)
@@ -1486,7 +1548,6 @@ def apply_snapshots(
                     account=account,
                     source=source,
                     known=known[key],
-                    has_calls=key in called,
                     notices=notices,
                 )
     return list(locked.values()), notices
@@ -1534,13 +1595,8 @@ _NAMED = {
     for kind, named in _BY_NAME.items()
 }
 
-# Any: a payment that says ``has_calls``.
-_FIRST_OF: Mapping[str, Select[Any]] = {
-    kind: Select(
-        _LOCKABLE.annotate(has_calls=conditions.has_calls()).filter(
-            named, conditions.is_first(Given("digest")), provider=Given("provider")
-        )[:1]
-    )
+_LOCKED_BY_NAME = {
+    kind: Select(_LOCKABLE.filter(named, provider=Given("provider"))[:1])
     for kind, named in _BY_NAME.items()
 }
 
@@ -1562,16 +1618,18 @@ def apply_at_once(
 ) -> tuple[WebhookDelivery, list[Notice]] | None:
     """Store ``delivery`` and apply its ``snapshot`` in one transaction.
 
-    Returns it as it was stored, and the notices, which are the caller's to deliver for
-    `NOTICE_LEASE`. None where that is no matter of one transaction: the message
-    was received before, no payment of ours has this ``name``, or a plan or a saved
-    method must follow.
+    Returns it as it was stored, now or before, and the notices, which are the caller's
+    to deliver for `NOTICE_LEASE`. None where that is no matter of one transaction: no payment of ours
+    has this ``name``, or a plan or a saved method must follow.
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
+    # A look that locks nothing. Of two at once, the constraint decides.
+    seen = find_delivery(delivery.provider, delivery.digest)
+    if seen is not None:
+        return seen, []
     with transaction.atomic(durable=True):
-        # Locks nothing for a duplicate. Two at once: the constraint decides.
-        found = _FIRST_OF[name.kind](
-            provider=delivery.provider, digest=delivery.digest, reference=name.reference
+        found = _LOCKED_BY_NAME[name.kind](
+            provider=delivery.provider, reference=name.reference
         )
         payment = found[0] if found else None
         if payment is None or (payment.plan_id, payment.token_id) != (None, None):
@@ -1585,8 +1643,6 @@ def apply_at_once(
             snapshot,
             account=account,
             source=Source(delivery.source),
-            # Of before the lock: a call made since is not what the message is about.
-            has_calls=payment.has_calls,
             notices=notices,
         )
         delivery.attempts = 1
@@ -1606,13 +1662,12 @@ def _apply(
     suspicion: ReviewReason | None = None,
     done: OperationKind | None = None,
     known: Sequence[Transaction] | None = None,
-    has_calls: bool = True,
     notices: list[Notice] | None = None,
 ) -> Verdict:
     """Apply ``snapshot`` to a payment that is locked; ``done`` is what it answers.
 
-    ``known`` are its facts, read under the lock. ``has_calls``: there may be calls
-    that it proves. ``notices`` takes those that the caller delivers.
+    ``known`` are its facts, read under the lock. ``notices`` takes those that the
+    caller delivers.
     """
     mismatch = _mismatch(payment, snapshot, account) or suspicion
     if known is None:
@@ -1635,7 +1690,7 @@ def _apply(
     if not mismatch:
         _take_over(payment, snapshot)
     if new:
-        _add_facts(payment, known, new, has_calls=has_calls, notices=notices)
+        _add_facts(payment, known, new, notices=notices)
     elif not mismatch and snapshot.details:
         update(payment, _DESCRIPTION_FIELDS)
     if mismatch:
@@ -1673,6 +1728,15 @@ def _is_unmarked(payment: Payment) -> bool:
             payment.retry_of_id,
         )
     )
+
+
+def _may_have_calls(payment: Payment) -> bool:
+    """Say whether calls about ``payment``, which is locked, may wait for a proof.
+
+    Without a fact nothing but its start can have been called, or a saved method.
+    """
+    is_started = payment.started_at is not None and payment.token_id is None
+    return not (is_started and _is_unmarked(payment))
 
 
 _IS_PROVABLE = Q(state=OperationState.UNKNOWN) | (
@@ -2073,16 +2137,16 @@ def _add_facts(
     known: Iterable[Transaction],
     new: list[Transaction],
     *,
-    has_calls: bool = True,
     moved: Refund | None = None,
     notices: list[Notice] | None = None,
 ) -> None:
     """Insert the facts, fold, and write what the shop must hear, in this order.
 
-    ``has_calls``: some may be proven by it. ``moved`` is a refund that the caller lets
-    follow. ``notices`` takes those that the caller delivers.
+    ``moved`` is a refund that the caller lets follow. ``notices`` takes those that the
+    caller delivers.
     """
     before = (payment.status, payment.review_reason)
+    may_have_calls = _may_have_calls(payment)
     new = [*new, *_hold_if_paid_twice(payment, known, new)]
     payment.provider_reference = payment.provider_reference or _first_reference(
         new, conditions.NAMING_KINDS
@@ -2122,7 +2186,7 @@ def _add_facts(
         payment.next_action = None
     update(payment, fields)
     proven = set().union(*(_PROOF.get(fact.kind, _START) for fact in new))
-    if has_calls and proven:
+    if may_have_calls and proven:
         payment.operations.filter(_IS_PROVABLE, kind__in=proven).update(
             state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
         )

@@ -10,36 +10,10 @@ from __future__ import annotations
 from django.db.models import BooleanField
 from django.db.models.expressions import RawSQL
 
-from django_multipay.enums import OperationKind, OperationState, TransactionKind
-from django_multipay.ledger.statements import Given
-from django_multipay.models import Operation, Payment, Transaction, WebhookDelivery
+from django_multipay.enums import TransactionKind
+from django_multipay.models import Payment, Transaction
 
 _PAYMENT = Payment._meta.db_table
-
-
-def is_first(digest: str | Given) -> RawSQL:
-    """Say whether this message about the payment in question was never received."""
-    return _condition(_IS_FIRST, digest)
-
-
-# By the payment's own column: what names no column of the locked row, MariaDB reads
-# before it has the lock, and under REPEATABLE READ all that follows is as old as that.
-_IS_FIRST = f"""NOT EXISTS (
-    SELECT 1 FROM {WebhookDelivery._meta.db_table} AS seen
-    WHERE seen.provider = {_PAYMENT}.provider AND seen.digest = %s)"""  # noqa: S608
-
-
-def has_calls() -> RawSQL:
-    """Say whether calls about the payment in question are open that a fact may prove."""
-    return _condition(_HAS_CALLS)
-
-
-_HAS_CALLS = f"""EXISTS (
-    SELECT 1 FROM {Operation._meta.db_table} AS open_call
-    WHERE open_call.payment_id = {_PAYMENT}.id
-    AND (open_call.state = '{OperationState.UNKNOWN}' OR (
-        open_call.state IN ('{OperationState.REQUESTED}', '{OperationState.IN_FLIGHT}')
-        AND open_call.kind <> '{OperationKind.CHECKOUT}')))"""  # noqa: S608
 
 
 NAMING_KINDS = (

@@ -124,9 +124,23 @@ class Select(Generic[M]):
         row = self._rows.model.from_db(
             connection.alias, written.names[:count], values[:count]
         )
+        if self._rows.query.select_for_update:
+            setattr(row._state, _WAS, dict(row.__dict__))
         for name, value in zip(written.names[count:], values[count:], strict=True):
             setattr(row, name, value)
         return row
+
+
+_WAS = "was"
+"""Where the state of a row that was locked keeps what the database says of it."""
+
+_UNREAD = object()
+
+
+def _is_same(value: Any, was: Any) -> bool:
+    """Say whether a column need not be written, because it says so already."""
+    # A container may have been changed in place, or hold True for what was 1.
+    return value == was and not isinstance(value, (dict, list))
 
 
 def _unbound(converter: Any, connection: Any) -> Any:
@@ -157,6 +171,44 @@ class Update:
             return int(cursor.rowcount)
 
 
+class InsertIf:
+    """An INSERT of a row that only takes place if ``rows`` finds something.
+
+    What it finds is locked meanwhile. `Given` stands for what changes in the query.
+    """
+
+    def __init__(self, rows: models.QuerySet[Any]) -> None:
+        self._rows = rows.values_list("pk")
+        self._written: dict[str, _Written] = {}
+
+    def __call__(self, row: models.Model, **values: Any) -> bool:
+        """Insert ``row`` as its ``save(force_insert=True)`` does; False if it was not.
+
+        It was to be, as far as the signals are concerned that come before.
+        """
+        connection = connections[DEFAULT_DB_ALIAS]
+        written = self._written.get(connection.vendor)
+        if written is None:
+            written = self._written[connection.vendor] = self._write(connection)
+        _tell_before_insert([row], connection)
+        table = _table(type(row), connection.vendor)
+        source = written.sql, written.filled(values, connection)
+        if not table.insert_from(row, *source, connection):
+            return False
+        _tell_after_insert([row], connection)
+        return True
+
+    def _write(self, connection: Any) -> _Written:
+        compiler = self._rows.query.clone().get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+        _selected, _from, source = sql.partition(" FROM ")
+        lock = ""
+        if connection.features.has_select_for_update:
+            # By hand: Django would refuse it here, where one statement is all.
+            lock = f" {connection.ops.for_update_sql()}"
+        return _Written(f"FROM {source}{lock}", params)
+
+
 class _Table:
     """A model's table, with the names that one kind of database quotes."""
 
@@ -182,22 +234,27 @@ class _Table:
         connection: Any,
         *,
         is_new: bool,
-    ) -> tuple[list[str], list[Any]]:
-        """Return the text and the parameters of what ``row`` says in ``names``."""
+    ) -> tuple[dict[str, str], list[Any]]:
+        """Return the texts and the parameters of what ``row`` says in ``names``.
+
+        Without what it said already when it was locked.
+        """
         # What it names may have had no key then, or may have none now: an error.
         row._prepare_related_fields_for_save("save")  # type: ignore[attr-defined]
-        texts: list[str] = []
+        was = getattr(row._state, _WAS, {})
+        texts: dict[str, str] = {}
         params: list[Any] = []
         for name in names:
             field = self.fields[name]
             value = field.pre_save(row, is_new)
             if hasattr(value, "resolve_expression"):
-                text, more = _expression(self.model, value, connection.vendor)
-                texts.append(text)
+                texts[name], more = _expression(self.model, value, connection.vendor)
                 params += more
-            else:
-                texts.append("%s")
+                was.pop(field.attname, None)
+            elif is_new or not _is_same(value, was.get(field.attname, _UNREAD)):
+                texts[name] = "%s"
                 params.append(field.get_db_prep_save(value, connection))
+                was[field.attname] = value
         return texts, params
 
     def insert_all(self, rows: Rows, connection: Any) -> None:
@@ -205,24 +262,42 @@ class _Table:
         groups, params = [], []
         for row in rows:
             texts, more = self.values(row, self.columns, connection, is_new=True)
-            groups.append(f"({', '.join(texts)})")
+            groups.append(f"({', '.join(texts.values())})")
             params += more
-        sql = f"{self.insert} VALUES {', '.join(groups)}"
+        keys = self._keys(f"VALUES {', '.join(groups)}", params, connection)
+        for row, key in zip(rows, keys, strict=True):
+            row.pk = key
+
+    def insert_from(
+        self, row: models.Model, source: str, given: Sequence[Any], connection: Any
+    ) -> bool:
+        """Insert ``row`` and take over its key; False if ``source`` has no row."""
+        texts, params = self.values(row, self.columns, connection, is_new=True)
+        keys = self._keys(
+            f"SELECT {', '.join(texts.values())} {source}",
+            [*params, *given],
+            connection,
+        )
+        for key in keys:
+            row.pk = key
+        return bool(keys)
+
+    def _keys(self, rows: str, params: Sequence[Any], connection: Any) -> list[Any]:
+        """Insert what the text ``rows`` says and return the keys."""
+        sql = f"{self.insert} {rows}"
         with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
             if connection.features.can_return_columns_from_insert:
                 cursor.execute(f"{sql} RETURNING {self.key}", params)
-                keys = [key for (key,) in cursor.fetchall()]
-            else:
-                cursor.execute(sql, params)
-                keys = [
-                    connection.ops.last_insert_id(
-                        cursor,
-                        self.model._meta.db_table,
-                        str(self.model._meta.pk.column),
-                    )
-                ]
-        for row, key in zip(rows, keys, strict=True):
-            row.pk = key
+                return [key for (key,) in cursor.fetchall()]
+            cursor.execute(sql, params)
+            if not cursor.rowcount:
+                return []
+            meta = self.model._meta
+            return [
+                connection.ops.last_insert_id(
+                    cursor, meta.db_table, str(meta.pk.column)
+                )
+            ]
 
 
 @functools.cache
@@ -295,18 +370,27 @@ def _write(write: Writer, row: models.Model, names: tuple[str, ...]) -> None:
 
 def _insert_all(rows: Rows, _names: Collection[str]) -> None:
     model, connection = type(rows[0]), connections[DEFAULT_DB_ALIAS]
-    said = {"raw": False, "using": connection.alias, "update_fields": None}
-    for row in rows:
-        pre_save.send(model, instance=row, **said)
+    _tell_before_insert(rows, connection)
     table = _table(model, connection.vendor)
     size = 1
     if connection.features.can_return_rows_from_bulk_insert:
         size = max(connection.ops.bulk_batch_size(list(table.columns), rows), 1)
     for start in range(0, len(rows), size):
         table.insert_all(rows[start : start + size], connection)
+    _tell_after_insert(rows, connection)
+
+
+def _tell_before_insert(rows: Rows, connection: Any) -> None:
+    said = {"raw": False, "using": connection.alias, "update_fields": None}
+    for row in rows:
+        pre_save.send(type(row), instance=row, **said)
+
+
+def _tell_after_insert(rows: Rows, connection: Any) -> None:
+    said = {"raw": False, "using": connection.alias, "update_fields": None}
     for row in rows:
         row._state.adding, row._state.db = False, connection.alias
-        post_save.send(model, instance=row, created=True, **said)
+        post_save.send(type(row), instance=row, created=True, **said)
 
 
 def _update_all(rows: Rows, names: Collection[str]) -> None:
@@ -322,10 +406,9 @@ def _update_all(rows: Rows, names: Collection[str]) -> None:
     by_text: dict[str, list[list[Any]]] = {}
     for row in rows:
         texts, params = table.values(row, names, connection, is_new=False)
-        pairs = (
-            f"{table.columns[name]} = {text}"
-            for name, text in zip(names, texts, strict=True)
-        )
+        if not texts:
+            continue
+        pairs = (f"{table.columns[name]} = {text}" for name, text in texts.items())
         by_text.setdefault(", ".join(pairs), []).append([*params, row.pk])
     with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
         for assignments, params in by_text.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.db import transaction
@@ -14,6 +16,7 @@ from django.test import RequestFactory
 from django.utils import timezone, translation
 from moneyed import Money
 
+from django_multipay import ledger
 from django_multipay.enums import (
     OperationState,
     PaymentStatus,
@@ -37,6 +40,7 @@ from django_multipay.flows import (
     start_payment,
     sync_payment,
 )
+from django_multipay.flows.operations import resume_operation
 from django_multipay.messages import (
     Address,
     Buyer,
@@ -53,6 +57,7 @@ from tests.flows.scripted import (
     new_payment,
     snapshot_of,
 )
+from tests.flows.test_races import at_once
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("scripted")]
 
@@ -473,6 +478,140 @@ def test_an_expired_payment_is_not_started(scripted):
     assert scripted.calls == []
 
 
+# What is written ahead without a look at the row, because nobody has touched it.
+
+
+def test_what_another_worker_wrote_meanwhile_is_what_the_provider_is_told(scripted):
+    payment = new_payment()
+    other = Payment.objects.get()
+    other.amount = usd("99.00")
+    other.save()
+    start_payment(payment)
+    (request,) = scripted.told("start")
+    assert request.amount == payment.amount == usd("99.00")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("amount_minor", 1), ("status", "paid"), ("provider", "other"), ("method", "x")],
+)
+def test_what_was_not_saved_is_not_told_and_decides_nothing(scripted, name, value):
+    payment = new_payment()
+    setattr(payment, name, value)
+    assert start_payment(payment) == page_of(payment)
+    (request,) = scripted.told("start")
+    assert (request.amount, request.method) == (usd("26.30"), "")
+    payment.refresh_from_db()
+    assert (payment.amount, payment.provider) == (usd("26.30"), "scripted")
+    assert payment.status == PaymentStatus.PENDING
+
+
+def test_a_deadline_that_another_worker_moved_counts(scripted):
+    payment = new_payment(expires_at=timezone.now() - timedelta(seconds=1))
+    later = timezone.now() + timedelta(hours=1)
+    Payment.objects.update(expires_at=later, updated_at=timezone.now())
+    assert start_payment(payment) == page_of(payment)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"status": "failed"}, {"started_at": timezone.now()}, {"next_action": {}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_row_that_got_somewhere_in_silence_is_not_opened(scripted, change):
+    """Without a new ``updated_at``, as an UPDATE by hand leaves it."""
+    payment = new_payment()
+    Payment.objects.update(**change)
+    if "status" in change:
+        with pytest.raises(InvalidTransition):
+            start_payment(payment)
+    elif "started_at" in change:
+        assert start_payment(payment) is None
+    else:
+        assert start_payment(payment) == page_of(payment)
+        return
+    assert scripted.told("start") == []
+
+
+def test_a_payment_that_was_rolled_back_cannot_be_started(scripted):
+    with transaction.atomic():
+        payment = new_payment()
+        transaction.set_rollback(True)
+    with pytest.raises(Payment.DoesNotExist):
+        start_payment(payment)
+    assert scripted.told("start") == []
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_copies_that_are_started_at_once_one_reaches_the_provider(scripted):
+    payment = new_payment()
+    copies = [deepcopy(payment) for _ in range(8)]
+    pages = at_once([partial(start_payment, copy) for copy in copies])
+    assert page_of(payment) in pages
+    assert set(pages) <= {page_of(payment), None}
+    assert len(scripted.told("start")) == 1
+    assert Operation.objects.get().state == OperationState.SUCCEEDED
+
+
+# Two workers at one page. What one did not hear the other did.
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["no answer", "a dead worker"])
+def test_a_page_that_another_worker_brought_ends_the_start(scripted, is_lost):
+    payment = new_payment()
+
+    def overtaken() -> PaymentSnapshot:
+        """The lease is over, and another worker opens the page."""
+        Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        other = Payment.objects.get()
+        scripted.will("start", late)
+        with pytest.raises(KeyError if is_lost else OutcomeUnknown):
+            start_payment(other)
+        return snapshot_of(payment, PaymentStatus.PENDING, next_action=page_of(payment))
+
+    def late() -> PaymentSnapshot:
+        """The first worker's answer is written while the second one waits."""
+        raise KeyError if is_lost else OutcomeUnknown("no", "scripted", "start")
+
+    scripted.will("start", overtaken)
+    assert start_payment(payment) == page_of(payment)
+    if is_lost:
+        Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        resume_operation(Operation.objects.get())
+    operation = Operation.objects.get()
+    assert (operation.state, operation.open_slot) == (OperationState.SUCCEEDED, None)
+
+
+def test_an_answer_that_is_lost_after_another_worker_brought_the_page(scripted):
+    payment = new_payment()
+
+    def overtaken() -> PaymentSnapshot:
+        Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        scripted.will("start", second)
+        with pytest.raises(OutcomeUnknown):
+            start_payment(Payment.objects.get())
+        raise OutcomeUnknown("no", "scripted", "start")
+
+    def second() -> PaymentSnapshot:
+        # The first worker's page, stored by whoever heard of it.
+        row = Payment.objects.get()
+        ledger.conclude_checkout(
+            row,
+            Operation(pk=0, lease_token="of somebody else"),
+            snapshot_of(payment, PaymentStatus.PENDING, next_action=page_of(payment)),
+        )
+        raise OutcomeUnknown("no", "scripted", "start")
+
+    scripted.will("start", overtaken)
+    with pytest.raises(OutcomeUnknown):
+        start_payment(payment)
+    operation = Operation.objects.get()
+    assert (operation.state, operation.open_slot) == (OperationState.SUCCEEDED, None)
+    payment.refresh_from_db()
+    assert payment.action == page_of(payment)
+
+
 # The buyer chooses -------------------------------------------------------------------
 
 
@@ -621,8 +760,16 @@ def test_creating_costs_one_insert(django_assert_num_queries):
         new_payment()
 
 
-def test_starting_costs_four_statements_in_two_transactions(django_assert_num_queries):
+def test_starting_costs_three_statements_and_one_transaction(django_assert_num_queries):
     payment = new_payment()
+    # Write ahead; store the page, conclude.
+    with django_assert_num_queries(3 + SAVEPOINTS):
+        start_payment(payment)
+
+
+def test_starting_what_was_read_costs_four_statements(django_assert_num_queries):
+    new_payment()
+    payment = Payment.objects.get()
     # Lock, write ahead; store the page, conclude.
     with django_assert_num_queries(4 + 2 * SAVEPOINTS):
         start_payment(payment)

@@ -590,7 +590,7 @@ def test_eight_equal_notices_at_once_make_one_fact(live_corridor, listen, is_tol
 
 # What a message costs ------------------------------------------------------------------
 
-VALID = 17 + 4 * 2
+VALID = 16 + 4 * 2
 """Four transactions, which the test's own turns into savepoints and their releases, and
 a write by itself."""
 
