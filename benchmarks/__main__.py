@@ -1,6 +1,7 @@
 """Measures what payments cost here, and prints a table for each kind of job.
 
-    python -m benchmarks [jobs…] [--database-url URL] [--rounds N] [--json FILE] [--save]
+    python -m benchmarks [jobs…] [--database-url URL [--prepared]] [--rounds N]
+                         [--json FILE] [--save]
 
 Makes a database of its own, which must not exist yet, and drops it afterwards:
 SQLite in a temporary folder, or the one the URL names.
@@ -37,6 +38,11 @@ def main() -> None:
     )
     parser.add_argument("--database-url", default="", help="default: SQLite")
     parser.add_argument(
+        "--prepared",
+        action="store_true",
+        help="let PostgreSQL keep the statements that come again",
+    )
+    parser.add_argument(
         "--rounds", type=int, help="how often each job is done (each has a default)"
     )
     parser.add_argument(
@@ -61,6 +67,7 @@ def main() -> None:
             options.database_url or f"sqlite:///{folder}/benchmark.sqlite3"
         )
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+        os.environ["BENCHMARK_PREPARED"] = str(options.prepared)
         import django
 
         django.setup()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection, connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -38,7 +38,26 @@ class Meter:
     def __init__(self) -> None:
         self.statements = self.commits = 0
         self.waited = 0.0
-        database: Any = connection
+
+    @contextmanager
+    def shops(self, names: Iterable[str]) -> Iterator[dict[str, BaseDatabaseWrapper]]:
+        """Yield a connection for each of ``names``, to be made the default one.
+
+        As each has where it is alone: what a rollback of one makes a driver forget, it
+        forgets for that one only.
+        """
+        first = connections[DEFAULT_DB_ALIAS]
+        own = {name: first.copy() for name in names}
+        for database in own.values():
+            self._count_commits(database)
+        try:
+            yield own
+        finally:
+            connections[DEFAULT_DB_ALIAS] = first
+            for database in own.values():
+                database.close()
+
+    def _count_commits(self, database: Any) -> None:
         commit = database._commit
 
         def counted() -> None:

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS, connections
+
 from benchmarks.contestants import contestants
 from benchmarks.contestants.base import Contestant
 from benchmarks.contestants.floor import OrmFloor
@@ -43,13 +45,15 @@ def measure(rounds: int, jobs: Collection[str] = JOBS) -> Iterator[dict[str, Any
         costs: Costs = defaultdict(Cost)
         with stub(delay_ms) as url:
             everybody = contestants(url)
-            for number in range(WARM_UP + rounds):
-                if number == WARM_UP:
-                    costs.clear()
-                # Nobody always follows the same one, nor pays for what it left behind.
-                first = number % len(everybody)
-                for one in everybody[first:] + everybody[:first]:
-                    _live(one, url, meter, costs)
+            with meter.shops(one.name for one in everybody) as shops:
+                for number in range(WARM_UP + rounds):
+                    if number == WARM_UP:
+                        costs.clear()
+                    # Nobody always follows the same one, nor pays for what it left.
+                    first = number % len(everybody)
+                    for one in everybody[first:] + everybody[:first]:
+                        connections[DEFAULT_DB_ALIAS] = shops[one.name]
+                        _live(one, url, meter, costs)
         for job in wanted:
             for one in everybody:
                 if job in one.jobs:

@@ -67,7 +67,8 @@ def keep(run: Run) -> None:
 
     FOLDER.mkdir(exist_ok=True)
     moment = datetime.fromisoformat(run["date"]).strftime("%Y-%m-%dT%H%M%S")
-    write(run, FOLDER / f"{moment}-{run['database'].split()[0].lower()}.json")
+    database = name_of_database(run).lower().replace(", ", "-")
+    write(run, FOLDER / f"{moment}-{database}.json")
     plots.draw()
 
 
@@ -85,10 +86,15 @@ def newest(day: str = "") -> dict[str, dict[str, tuple[Run, list[Row]]]]:
     for run in all_runs():
         if not run["date"].startswith(day):
             continue
-        jobs = found.setdefault(run["database"].split()[0], {})
+        jobs = found.setdefault(name_of_database(run), {})
         for job in dict.fromkeys(row["job"] for row in run["rows"]):
             jobs[job] = (run, [row for row in run["rows"] if row["job"] == job])
     return found
+
+
+def name_of_database(run: Run) -> str:
+    """Return what ``run`` was measured on, without the number of its version."""
+    return str(run["database"]).rsplit(" ", 1)[0]
 
 
 def days() -> list[str]:
@@ -101,7 +107,9 @@ def _database() -> str:
 
     connection.ensure_connection()
     numbers = connection.get_database_version()
-    return f"{connection.display_name} {'.'.join(map(str, numbers))}"
+    is_prepared = "prepare_threshold" in connection.settings_dict["OPTIONS"]
+    name = connection.display_name + (", prepared" if is_prepared else "")
+    return f"{name} {'.'.join(map(str, numbers))}"
 
 
 def _version(name: str) -> str:

@@ -2,8 +2,8 @@
 
 ``DATABASE_URL`` chooses the database, ``BENCHMARK_DATABASE`` renames it (the processes
 that a benchmark starts use the test database that Django made), ``BENCHMARK_STUB`` is
-the origin of the stub. Packages to compare with are installed where they can be
-imported.
+the origin of the stub. With ``BENCHMARK_PREPARED`` PostgreSQL keeps the statements that
+come again. Packages to compare with are installed where they can be imported.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
     }
+if "postgresql" in DATABASE["ENGINE"] and env.bool("BENCHMARK_PREPARED", False):
+    # As docs/scaling.md says.
+    DATABASE["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 5}
 DATABASES = {"default": DATABASE}
 
 STUB = os.environ.get("BENCHMARK_STUB", "http://127.0.0.1:9")

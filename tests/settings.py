@@ -3,7 +3,8 @@
 ``postgres://postgres@127.0.0.1:5432/multipay`` and
 ``mysql://root@127.0.0.1:3306/multipay`` are the other two; Django makes the test
 database (``test_multipay``) itself. ``MULTIPAY_TEST_COLLATION`` is MariaDB's collation:
-``utf8mb4_general_ci`` folds case, as servers do that nobody told otherwise.
+``utf8mb4_general_ci`` folds case, as servers do that nobody told otherwise. With
+``MULTIPAY_TEST_PREPARED`` PostgreSQL keeps the statements that come again.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ match DATABASE["ENGINE"]:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
         }
+    case "django.db.backends.postgresql" if env.bool("MULTIPAY_TEST_PREPARED", False):
+        # From the second time on, or a test would hardly meet one.
+        DATABASE["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 1}
     case "django.db.backends.mysql":
         DATABASE["OPTIONS"] = {"charset": "utf8mb4"}
         # What the documentation recommends, or what a server does by itself.

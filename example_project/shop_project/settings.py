@@ -97,7 +97,12 @@ else:
     DATABASES["default"]["OPTIONS"] = {
         "connect_timeout": 2,
         **(
-            {"options": "-c lock_timeout=3s"}
+            {
+                "options": "-c lock_timeout=3s",
+                # Statements that come again are read and planned once.
+                "server_side_binding": True,
+                "prepare_threshold": env.int("PREPARE_THRESHOLD", default=5) or None,
+            }
             if "postgresql" in DATABASES["default"]["ENGINE"]
             else {
                 "charset": "utf8mb4",
