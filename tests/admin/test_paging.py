@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
@@ -45,11 +46,29 @@ def at_most_five(monkeypatch):
 def test_no_more_rows_are_counted_than_the_bound(at_most_five):
     payments_at(*[timezone.now()] * 8)
     paginator = BoundedPaginator(rows(), 2)
-    assert (paginator.count, paginator.num_pages) == (5, 3)
-    assert paginator.is_bounded
     with CaptureQueriesContext(connection) as queries:
-        assert BoundedPaginator(rows(), 2).count == 5
+        assert (paginator.count, paginator.num_pages) == (5, 3)
+    assert paginator.is_bounded
     assert "LIMIT 5" in queries.captured_queries[0]["sql"]
+
+
+def test_a_list_that_has_reached_the_bound_is_not_counted_again(
+    at_most_five, django_assert_num_queries
+):
+    payments_at(*[timezone.now()] * 8)
+    assert BoundedPaginator(rows(), 2).count == 5
+    with django_assert_num_queries(0):
+        assert BoundedPaginator(rows(), 2).count == 5
+    # Another list is, and so is one that has not.
+    few = rows().filter(order_id__gte="4")
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            assert BoundedPaginator(few, 2).count == 4
+
+
+def test_a_list_of_nothing_has_no_rows(at_most_five, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert BoundedPaginator(rows().none(), 2).count == 0
 
 
 def test_fewer_rows_are_counted_exactly(at_most_five):
@@ -79,6 +98,8 @@ def test_the_list_says_that_older_rows_were_not_counted(ann, at_most_five):
     payments_at(*[timezone.now()] * 8)
     assert "Only the newest are counted" in ann.list().content.decode()
     Payment.objects.filter(order_id__in="01234").delete()
+    # That there were so many is forgotten after a while.
+    cache.clear()
     assert "Only the newest are counted" not in ann.list().content.decode()
 
 
