@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from django.core.cache import cache
@@ -181,7 +181,8 @@ def create_payment(
         save_token=save_token,
         token=token,
         plan=plan,
-        expires_at=expires_at,
+        # As it is read again.
+        expires_at=expires_at and expires_at.astimezone(UTC),
         checkout_data=checkout_data(buyer, ship_to, provider_data),
     )
     if retry_of is None:

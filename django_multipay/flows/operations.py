@@ -289,8 +289,10 @@ def resume_operation(operation: Operation) -> OperationState:
     operation.refresh_from_db()
     if operation.kind == OperationKind.CHECKOUT:
         # To open it again is the buyer's; what became of it can be asked.
+        ledger.end_if_told(operation)
         if operation.payment is not None:
             sync_if_due(operation.payment)
+        operation.refresh_from_db()
         return OperationState(operation.state)
     if operation.kind == OperationKind.DELETE_TOKEN:
         carry_out_deletion(operation)

@@ -261,7 +261,7 @@ _CHUNK = 32
 """Rows taken at once: what one account's threads work off well within a lease."""
 
 _AHEAD = 8
-"""Rows that are left when more are taken, so that no thread has to wait for them."""
+"""With fewer rows left more are taken, so that no thread has to wait for them."""
 
 _PAUSE = 1
 """Seconds between two looks at the notices while threads are at work."""
@@ -293,28 +293,36 @@ class _Queue:
     def next(self) -> Any:
         """Return a row that is ours, or None when there is no more."""
         row = None
-        while row is None and (self._taken or self._left):
+        # In this order: who takes the last ones puts them there before none are left.
+        while row is None and (self._left or self._taken):
             with contextlib.suppress(IndexError):
                 row = self._taken.popleft()
+            if row is None:
+                with self._turn:
+                    if self._left and not self._taken:
+                        self._take()
             # Of those who have a row, one takes more, and the others get on.
-            if self._is_low and self._turn.acquire(blocking=row is None):
+            elif self._is_low and self._turn.acquire(blocking=False):
                 try:
                     if self._is_low:
                         self._take()
+                except Exception:
+                    # The row in hand can be worked on; who needs the next one raises.
+                    logger.exception("no more %s could be taken", self.loop.name)
                 finally:
                     self._turn.release()
         return row
 
     @property
     def _is_low(self) -> bool:
-        return self._left > 0 and len(self._taken) <= self._ahead
+        return self._left > 0 and len(self._taken) < self._ahead
 
     def _take(self) -> None:
         due = self.loop.due()
         keys = claims.take(
             due,
             self._candidates,
-            min(self._left, _CHUNK),
+            min(self._left, _CHUNK - len(self._taken)),
             self.loop.postponed(),
         )
         self._taken.extend(claims.read(due.model, keys))

@@ -2,7 +2,8 @@
 
 Every function is one short transaction, outermost by design (``durable``), so none
 can be open while a provider is called. Lock order: the payment first, then its rows.
-A decision is taken only from rows read under the payment's lock.
+A decision is taken only from rows read under the payment's lock, or holds only if the
+statement that writes it down finds them so.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, F, Q, QuerySet, When
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 from moneyed import Money
 
@@ -166,12 +167,19 @@ def open_payment(payment: Payment) -> Payment:
     payment.is_method_open = not payment.method and payment.token is None
     payment.pay_until = payment.expires_at
     insert(payment)
-    setattr(payment._state, _INSERTED, dict(payment.__dict__))
+    setattr(payment._state, _INSERTED, deepcopy(_said_by(payment)))
     return payment
 
 
 _INSERTED = "inserted"
 """Where the state of a payment keeps what it said when it was inserted."""
+
+
+def _said_by(payment: Payment) -> dict[str, Any]:
+    return {name: payment.__dict__.get(name) for name in _ATTRIBUTES}
+
+
+_ATTRIBUTES = [column.attname for column in Payment._meta.concrete_fields]
 
 
 _STARTABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.PENDING})
@@ -188,7 +196,9 @@ def begin_checkout(
 ) -> Operation | None:
     """Write ahead that ``payment`` is opened now, by us; refreshes ``payment``.
 
-    ``admit`` is called with the row locked, and may raise what forbids it. None if
+    ``admit`` is called with the row locked, and may raise what forbids it; where nobody
+    has written to the row since it was inserted here, it is called before, too, and what
+    it allows is written if that is still so. None if
     it is open already, or while another worker opens it. ``provider`` is written to
     the payment while it has none; ``method`` and ``token`` while the shop left them
     open and nothing was sent with others. The operation says with ``is_again`` that
@@ -196,7 +206,7 @@ def begin_checkout(
     """
     is_chosen = provider in {"", payment.provider} and method in {"", payment.method}
     try:
-        if is_chosen and token is None and _is_as_inserted(payment):
+        if is_chosen and token is None and _is_alone() and _is_as_inserted(payment):
             operation = _begin_at_once(payment, admit)
             if operation is not None:
                 return operation
@@ -206,11 +216,19 @@ def begin_checkout(
         return _begin_checkout(payment, admit, provider, method, token, is_first=False)
 
 
+def _is_alone() -> bool:
+    """Say whether one statement is a transaction, and keeps nobody waiting.
+
+    In MySQL's family an INSERT that reads may lock the table's keys until its commit.
+    """
+    return not connection.in_atomic_block and connection.vendor != "mysql"
+
+
 def _is_as_inserted(payment: Payment) -> bool:
     """Say, once, whether ``payment`` was inserted here, stands alone and is unchanged."""
     was = payment._state.__dict__.pop(_INSERTED, None)
     others = (payment.retry_of_id, payment.plan_id, payment.token_id)
-    return was == payment.__dict__ and others == (None, None, None)
+    return others == (None, None, None) and was == _said_by(payment)
 
 
 def _begin_at_once(payment: Payment, admit: Callable[[], None]) -> Operation | None:
@@ -221,16 +239,21 @@ def _begin_at_once(payment: Payment, admit: Callable[[], None]) -> Operation | N
         # The row may know better.
         return None
     operation = _start_of(payment)
-    is_begun = _BEGIN(operation, pk=payment.pk, updated_at=payment.updated_at)
-    return operation if is_begun else None
+    return operation if _BEGIN(operation, **_said_by(payment)) else None
 
 
 # While nobody has written to it, it says what it said when it was inserted.
 _BEGIN = InsertIf(
     Payment.objects.filter(
-        pk=Given("pk"),
-        updated_at=Given("updated_at", _COLUMNS["updated_at"]),
+        **{
+            name: Given(name, _COLUMNS[name])
+            for name in (
+                *("id", "updated_at", "provider", "method"),
+                *("amount_minor", "currency"),
+            )
+        },
         status=PaymentStatus.CREATED,
+        review_reason="",
         next_action__isnull=True,
         started_at=None,
     ).order_by()
@@ -369,6 +392,21 @@ def conclude_operation(
     return is_ours
 
 
+@_retried
+def end_if_told(operation: Operation) -> None:
+    """End a start of unknown outcome of which a message or another worker has told."""
+    with transaction.atomic(durable=True):
+        payment = _lock(_payment_id(operation))
+        if _is_told(payment, operation):
+            _end_unknown_start(payment)
+
+
+def _end_unknown_start(payment: Payment) -> None:
+    payment.operations.filter(
+        kind=OperationKind.CHECKOUT, state=OperationState.UNKNOWN
+    ).update(state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow())
+
+
 def _is_told(payment: Payment, operation: Operation) -> bool:
     """Say whether messages, or another worker, told what became of the start.
 
@@ -449,11 +487,7 @@ def _end_start(payment: Payment, operation: Operation) -> bool:
     is_ours = _conclude(operation, OperationState.SUCCEEDED)
     if not is_ours and payment.token_id is None:
         # Nobody will ask what another worker did not hear: it opened the same page.
-        payment.operations.filter(
-            kind=OperationKind.CHECKOUT, state=OperationState.UNKNOWN
-        ).update(
-            state=OperationState.SUCCEEDED, open_slot=None, updated_at=DatabaseNow()
-        )
+        _end_unknown_start(payment)
     return is_ours
 
 
@@ -942,10 +976,17 @@ def due_operations() -> QuerySet[Operation]:
     """Return the calls that are open and that nobody works on right now.
 
     What waits for a second person is not due; of the checkouts, those are whose worker
-    was lost.
+    was lost, or of which another worker has told meanwhile.
     """
+    is_told = Exists(
+        Payment.objects.filter(
+            pk=OuterRef("payment_id"), started_at__isnull=False, token=None
+        )
+    )
     return Operation.objects.filter(
-        ~Q(kind=OperationKind.CHECKOUT) | Q(state=OperationState.IN_FLIGHT),
+        ~Q(kind=OperationKind.CHECKOUT)
+        | Q(state=OperationState.IN_FLIGHT)
+        | Q(is_told, state=OperationState.UNKNOWN),
         Q(needs_approval=False) | ~Q(approved_by=""),
         state__in=_OPEN_STATES,
         retry_at__lte=DatabaseNow(),
@@ -1733,7 +1774,9 @@ def _is_unmarked(payment: Payment) -> bool:
 def _may_have_calls(payment: Payment) -> bool:
     """Say whether calls about ``payment``, which is locked, may wait for a proof.
 
-    Without a fact nothing but its start can have been called, or a saved method.
+    Without a fact nothing but its start can have been called, or a saved method; and a
+    start is over when it is written that it was: see `_is_told` and `_end_start`, and
+    `end_if_told` for whom they missed.
     """
     is_started = payment.started_at is not None and payment.token_id is None
     return not (is_started and _is_unmarked(payment))

@@ -2,8 +2,8 @@
 
 Django compiles a statement anew whenever it is run. For a payment, with its fifty
 columns, that takes longer than the database does. Here its text is kept, and values pass
-through the columns' own conversions both ways. What is read and written is the same, and
-saved rows send the same signals.
+through the columns' own conversions both ways. What is read is the same, what is written
+too, but for what a locked row said before, and saved rows send the same signals.
 """
 
 from __future__ import annotations
@@ -125,14 +125,15 @@ class Select(Generic[M]):
             connection.alias, written.names[:count], values[:count]
         )
         if self._rows.query.select_for_update:
-            setattr(row._state, _WAS, dict(row.__dict__))
+            was = dict(zip(written.names[:count], values[:count], strict=True))
+            setattr(row._state, _WAS, was)
         for name, value in zip(written.names[count:], values[count:], strict=True):
             setattr(row, name, value)
         return row
 
 
 _WAS = "was"
-"""Where the state of a row that was locked keeps what the database says of it."""
+"""Where the state of a row that a `Select` has locked keeps what its columns say."""
 
 _UNREAD = object()
 
@@ -334,7 +335,11 @@ def insert(row: models.Model) -> None:
 
 
 def update(row: models.Model, names: Collection[str]) -> None:
-    """Write the fields ``names`` of ``row`` as its ``save(update_fields=…)`` does."""
+    """Write the fields ``names`` of ``row`` as its ``save(update_fields=…)`` does.
+
+    But for those of a row that a `Select` has locked which say what they said then. So
+    whoever locked it writes to these columns by `update` alone.
+    """
     _write(_update_all, row, tuple(names))
 
 

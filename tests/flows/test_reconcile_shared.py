@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
@@ -275,41 +275,94 @@ def test_so_many_calls_of_an_account_are_under_way_at_once_and_no_more(
     assert [used for used in opened if used.connection is not None] == []
 
 
-class WatchingProvider(ScriptedProvider):
-    """Answers about the last rows of a chunk once more rows are being taken."""
+Queue = Any
+"""The rows of one account, as its threads take them."""
 
-    number: ClassVar[Iterator[int]] = itertools.count(1)
-    more_are_taken: ClassVar[threading.Event] = threading.Event()
-    answered_meanwhile: ClassVar[threading.Event] = threading.Event()
 
-    def fetch_payment(self, query: PaymentQuery) -> PaymentSnapshot:
-        """Wait for that, and note it."""
-        is_last = next(self.number) > healing._CHUNK - healing._AHEAD
-        if is_last and self.more_are_taken.wait(PATIENCE):
-            self.answered_meanwhile.set()
-        return super().fetch_payment(query)
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+    """Numbers for rows: a chunk, and eight more."""
+    monkeypatch.setattr(claims, "read", lambda model, keys: keys)
+    (loop,) = (loop for loop in healing.LOOPS if loop.name == "payments")
+    count, nobody = healing._CHUNK + 8, Payment.objects.none()
+    return healing._Queue(loop, nobody, count, None, ahead=healing._AHEAD)
+
+
+@pytest.fixture
+def number() -> Iterator[int]:
+    return itertools.count()
 
 
 def test_while_one_thread_takes_more_rows_the_others_get_on(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, number: Iterator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.MULTIPAY = {
-        **account_settings(scripted=WatchingProvider),
-        "CONCURRENCY": 4,
-    }
-    due_payments(healing._CHUNK + 8)
-    original, waited = claims.take, []
+    more_are_taken, others_got_on = threading.Event(), threading.Event()
 
-    def take(due: Any, *args: Any) -> Any:
-        if due.model is Payment and Payment.objects.filter(sync_attempts=1).exists():
-            WatchingProvider.more_are_taken.set()
-            waited.append(WatchingProvider.answered_meanwhile.wait(PATIENCE))
-        return original(due, *args)
+    def take(due: Any, candidates: Any, limit: int, postponed: Any) -> list[int]:
+        keys = list(itertools.islice(number, limit))
+        if keys[0]:
+            more_are_taken.set()
+            assert others_got_on.wait(PATIENCE)
+        return keys
+
+    def get_on() -> Any:
+        assert more_are_taken.wait(PATIENCE)
+        row = queue.next()
+        others_got_on.set()
+        return row
 
     monkeypatch.setattr(claims, "take", take)
-    report = reconcile()
-    assert (report.payments, report.errors) == (healing._CHUNK + 8, 0)
-    assert waited == [True]
+    while len(queue._taken) != healing._AHEAD:
+        queue.next()
+    last = healing._CHUNK - healing._AHEAD
+    assert at_once([queue.next, get_on]) == [last, last + 1]
+    rest = list(iter(queue.next, None))
+    assert rest == list(range(last + 2, healing._CHUNK + 8))
+
+
+def test_a_row_in_hand_is_worked_on_though_no_more_could_be_taken(
+    queue: Queue, number: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+
+    def take(due: Any, candidates: Any, limit: int, postponed: Any) -> list[int]:
+        if queue._taken and len(failures) < 3:
+            failures.append(len(queue._taken))
+            raise OperationalError("the database is away")
+        return list(itertools.islice(number, limit))
+
+    monkeypatch.setattr(claims, "take", take)
+    assert list(iter(queue.next, None)) == list(range(healing._CHUNK + 8))
+    assert failures == [7, 6, 5]
+
+
+def test_rows_that_nobody_can_take_are_an_error(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(*args: Any) -> list[int]:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(claims, "take", take)
+    with pytest.raises(OperationalError):
+        queue.next()
+
+
+def test_no_more_rows_are_held_than_are_worked_off_in_time(
+    number: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def take(due: Any, candidates: Any, limit: int, postponed: Any) -> list[int]:
+        held.append(len(rows._taken) + limit)
+        return list(itertools.islice(number, limit))
+
+    monkeypatch.setattr(claims, "take", take)
+    monkeypatch.setattr(claims, "read", lambda model, keys: keys)
+    nobody = Payment.objects.none()
+    (loop,) = (loop for loop in healing.LOOPS if loop.name == "payments")
+    rows = healing._Queue(loop, nobody, 100, None, ahead=healing._AHEAD)
+    assert len(list(iter(rows.next, None))) == 100
+    assert max(held) == healing._CHUNK
 
 
 class PatientProvider(ScriptedProvider):
