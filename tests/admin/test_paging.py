@@ -66,6 +66,17 @@ def test_a_list_that_has_reached_the_bound_is_not_counted_again(
             assert BoundedPaginator(few, 2).count == 4
 
 
+def test_a_list_is_shown_while_the_cache_is_away(ann, at_most_five, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ConnectionError("the cache is away")
+
+    for name in ("get", "set"):
+        monkeypatch.setattr(type(paging.cache._connections["default"]), name, fail)
+    payments_at(*[timezone.now()] * 8)
+    assert BoundedPaginator(rows(), 2).count == 5
+    assert "Only the newest are counted" in ann.list().content.decode()
+
+
 def test_a_list_of_nothing_has_no_rows(at_most_five, django_assert_num_queries):
     with django_assert_num_queries(0):
         assert BoundedPaginator(rows().none(), 2).count == 0
