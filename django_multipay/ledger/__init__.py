@@ -196,13 +196,14 @@ def begin_checkout(
 ) -> Operation | None:
     """Write ahead that ``payment`` is opened now, by us; refreshes ``payment``.
 
-    ``admit`` is called with the row locked, and may raise what forbids it; where nobody
-    has written to the row since it was inserted here, it is called before, too, and what
-    it allows is written if that is still so. None if
-    it is open already, or while another worker opens it. ``provider`` is written to
-    the payment while it has none; ``method`` and ``token`` while the shop left them
-    open and nothing was sent with others. The operation says with ``is_again`` that
-    what an earlier worker sent may have had an effect.
+    ``admit`` is called with the row locked, and may raise what forbids it. Of a payment
+    that was inserted here and is unchanged it is asked without the lock, and what it
+    allows is written only if the row is unchanged, too.
+
+    None if it is open already, or while another worker opens it. ``provider`` is
+    written to the payment while it has none; ``method`` and ``token`` while the shop
+    left them open and nothing was sent with others. The operation says with
+    ``is_again`` that what an earlier worker sent may have had an effect.
     """
     is_chosen = provider in {"", payment.provider} and method in {"", payment.method}
     try:
@@ -1660,8 +1661,8 @@ def apply_at_once(
     """Store ``delivery`` and apply its ``snapshot`` in one transaction.
 
     Returns it as it was stored, now or before, and the notices, which are the caller's
-    to deliver for `NOTICE_LEASE`. None where that is no matter of one transaction: no payment of ours
-    has this ``name``, or a plan or a saved method must follow.
+    to deliver for `NOTICE_LEASE`. None where that is no matter of one transaction: no
+    payment of ours has this ``name``, or a plan or a saved method must follow.
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
     # A look that locks nothing. Of two at once, the constraint decides.
