@@ -20,7 +20,7 @@ from django.db import (
     models,
     transaction,
 )
-from django.db.models import F, Value
+from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
@@ -29,9 +29,12 @@ from django.utils import timezone
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.statements import (
     Given,
+    Held,
     InsertIf,
+    RowVersion,
     Select,
     Update,
+    can_hold,
     gathered,
     insert,
     refresh,
@@ -533,14 +536,222 @@ def test_rows_that_are_gathered_get_their_keys_and_send_their_signals() -> None:
     ]
 
 
-def test_so_many_rows_are_one_statement() -> None:
+@pytest.mark.parametrize("count", [2, 8, 20])
+def test_so_many_rows_are_one_statement(count: int) -> None:
     if not connection.features.can_return_rows_from_bulk_insert:
         assert connection.vendor != "postgresql"
         return
     with CaptureQueriesContext(connection) as queries, gathered():
-        for _ in range(5):
+        for _ in range(count):
             insert(payment())
-    assert len([one for one in queries if one["sql"].startswith("INSERT")]) == 1
+    assert len([one for one in queries if "INSERT" in one["sql"]]) == 1
+    assert Payment.objects.count() == count
+
+
+SET_DESCRIPTION = Update(Payment.objects.filter(pk=Given("pk")), description="later")
+
+
+def news_of(one: Payment) -> tuple[Transaction, Notice]:
+    """Write what belongs together about ``one``, each row naming the one before."""
+    fact = Transaction(
+        payment=one, kind="capture", amount_minor=7, currency="USD", source="sync"
+    )
+    insert(fact)
+    one.captured_minor, one.metadata = 7, {"a": None, "b": "%s"}
+    update(one, ["captured_minor", "metadata", "updated_at"])
+    notice = Notice(transaction=fact, payment=one, signals=[], due_at=DatabaseNow())
+    insert(notice)
+    return fact, notice
+
+
+def assert_told(one: Payment, fact: Transaction, notice: Notice) -> None:
+    """The rows are stored, and their objects say so."""
+    fresh = Payment.objects.get(pk=one.pk)
+    assert (fresh.captured_minor, fresh.metadata) == (7, {"a": None, "b": "%s"})
+    assert fresh.updated_at == one.updated_at
+    assert Transaction.objects.get(payment=one) == fact
+    assert Notice.objects.get(payment=one) == notice
+    assert notice.transaction_id == fact.pk == Notice.objects.get().transaction_id
+    assert not fact._state.adding
+    assert (notice._state.adding, notice._state.db) == (False, "default")
+
+
+def test_few_rows_of_all_kinds_are_one_statement_on_postgresql() -> None:
+    one, other = stored(), stored()
+    with CaptureQueriesContext(connection) as queries, gathered() as gathering:
+        SET_DESCRIPTION.later(pk=other.pk)
+        fact, notice = news_of(one)
+        assert not queries
+    assert len(queries) == (1 if connection.vendor == "postgresql" else 4)
+    assert (gathering.is_written, gathering.found) == (True, [1])
+    assert_told(one, fact, notice)
+    other.refresh_from_db()
+    assert other.description == "later"
+
+
+def test_what_is_said_later_outside_is_done_at_once() -> None:
+    one = stored()
+    SET_DESCRIPTION.later(pk=one.pk)
+    one.refresh_from_db()
+    assert one.description == "later"
+
+
+def test_a_row_that_is_written_twice_says_both() -> None:
+    one = payment()
+    with gathered():
+        insert(one)
+        one.captured_minor = 5
+        update(one, ["captured_minor"])
+        one.description = "both"
+        update(one, ["description"])
+    fresh = Payment.objects.get()
+    assert (fresh.captured_minor, fresh.description) == (5, "both")
+
+
+# What depends on what is held -----------------------------------------------------------
+
+VERSIONS = Select(Payment.objects.order_by().annotate(version=RowVersion("pk")))
+
+UNCHANGED = Held(
+    Payment.objects.order_by()
+    .annotate(version=RowVersion("pk"))
+    .filter(pk=Given("pk"), version=Given("version")),
+    is_alone=~Exists(Refund.objects.filter(payment=OuterRef("pk"))),
+)
+
+
+def version_of(one: Payment) -> dict[str, Any]:
+    (row,) = (row for row in VERSIONS() if row == one)
+    return {"pk": row.pk, "version": vars(row)["version"]}
+
+
+def nothing_can_be_held() -> bool:
+    """Say so of other databases than PostgreSQL, where nothing is written then."""
+    if can_hold(Payment):
+        return False
+    assert connection.vendor != "postgresql"
+    with gathered(UNCHANGED, pk=1, version="1") as gathering:
+        insert(payment())
+    assert not gathering.is_written
+    assert not Payment.objects.exists()
+    return True
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_can_hold_something() -> None:
+    is_able = connection.vendor == "postgresql"
+    assert can_hold(Payment, Notice) == can_hold() == is_able
+    with transaction.atomic():
+        assert not can_hold()
+    with heard(Notice):
+        assert not can_hold(Payment, Notice)
+        assert can_hold(Payment) == is_able
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_is_written_if_what_is_held_is_found() -> None:
+    if nothing_can_be_held():
+        return
+    one = stored()
+    before = version_of(one)
+    with CaptureQueriesContext(connection) as queries:  # noqa: SIM117  (the end counts)
+        with gathered(UNCHANGED, **before) as gathering:
+            SET_DESCRIPTION.later(pk=-1)
+            fact, notice = news_of(one)
+    assert len(queries) == 1
+    assert gathering.is_written
+    assert (gathering.said, gathering.found) == ({"is_alone": True}, [0])
+    assert version_of(one) == {"pk": one.pk, "version": gathering.version} != before
+    assert_told(one, fact, notice)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_written_if_what_is_held_has_changed() -> None:
+    if nothing_can_be_held():
+        return
+    one = stored()
+    before = version_of(one)
+    Payment.objects.filter(pk=one.pk).update(description="by hand")
+    with gathered(UNCHANGED, **before) as gathering:
+        SET_DESCRIPTION.later(pk=one.pk)
+        fact, notice = news_of(one)
+    assert not gathering.is_written
+    assert (fact.pk, notice.pk, fact._state.adding) == (None, None, True)
+    assert not Transaction.objects.exists()
+    assert not Notice.objects.exists()
+    fresh = Payment.objects.get()
+    assert (fresh.captured_minor, fresh.description) == (0, "by hand")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_changed", [True, False])
+def test_who_holds_it_first_is_waited_for(is_changed: bool) -> None:
+    if nothing_can_be_held():
+        return
+    one = stored()
+    before = version_of(one)
+    is_locked, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            row = Payment.objects.select_for_update().get(pk=one.pk)
+            if is_changed:
+                row.save(update_fields=["updated_at"])
+            is_locked.set()
+            assert may_end.wait(20)
+        connection.close()
+
+    def let_go() -> None:
+        wait_for_a_lock()
+        may_end.set()
+        connection.close()
+
+    threads = [threading.Thread(target=target) for target in (hold, let_go)]
+    threads[0].start()
+    assert is_locked.wait(20)
+    threads[1].start()
+    with gathered(UNCHANGED, **before) as gathering:
+        news_of(one)
+    for thread in threads:
+        thread.join(20)
+    assert gathering.is_written is not is_changed
+    assert Transaction.objects.count() == Notice.objects.count() == (not is_changed)
+
+
+def wait_for_a_lock() -> None:
+    """Until somebody waits for one."""
+    for _ in range(2000):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody waits for a lock")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_takes_more_than_a_statement_cannot_depend_on_anything() -> None:
+    if nothing_can_be_held():
+        return
+    one = stored()
+    with gathered(UNCHANGED, **version_of(one)) as gathering:
+        update(one, ["description"])
+        update(one, ["status"])
+    assert not gathering.is_written
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_update_holds_what_it_updates() -> None:
+    if nothing_can_be_held():
+        return
+    one, other = stored(), stored()
+    for held, is_found in ((one, True), (Payment(pk=-1), False)):
+        Payment.objects.update(description="")
+        with gathered(SET_DESCRIPTION, pk=held.pk) as gathering:
+            SET_DESCRIPTION.later(pk=other.pk)
+        assert gathering.is_written is is_found
+        said = Payment.objects.order_by("pk").values_list("description", flat=True)
+        assert list(said) == ["later" if is_found else ""] * 2
 
 
 def test_when_one_of_those_that_are_gathered_is_gone_that_is_an_error() -> None:

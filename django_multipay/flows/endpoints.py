@@ -160,7 +160,8 @@ def tell_endpoints(notices: Sequence[Notice]) -> dict[int, str]:
     problems: dict[int, str] = {}
     events: list[ledger.Event] = []
     try:
-        listening = ledger.enabled_endpoints() if notices else []
+        may_hear = any(notice.has_endpoints for notice in notices)
+        listening = ledger.enabled_endpoints() if may_hear else []
         for notice in notices if listening else ():
             try:
                 events += events_of(notice)

@@ -33,6 +33,7 @@ from django_multipay import crypto, money, states
 from django_multipay.enums import (
     BatchItemState,
     DeclineCode,
+    EndpointStatus,
     Initiator,
     NoticeState,
     OperationKind,
@@ -55,10 +56,14 @@ from django_multipay.ledger import claims, conditions, wallet
 from django_multipay.ledger.claims import DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
 from django_multipay.ledger.statements import (
+    Gathering,
     Given,
+    Held,
     InsertIf,
+    RowVersion,
     Select,
     Update,
+    can_hold,
     gathered,
     insert,
     refresh,
@@ -73,6 +78,7 @@ from django_multipay.messages import (
 from django_multipay.models import (
     Batch,
     BatchItem,
+    Endpoint,
     Notice,
     Operation,
     Payment,
@@ -141,6 +147,30 @@ def _lock(payment_id: int) -> Payment:
 _LOCKABLE = Payment.objects.select_for_update().defer("checkout_data").order_by()
 
 _LOCKED = Select(_LOCKABLE.filter(pk=Given("pk")))
+
+# The same without the lock. Whether it is still so asks what is then written.
+_VERSIONS = (
+    Payment.objects.annotate(version=RowVersion("pk")).defer("checkout_data").order_by()
+)
+
+_HAS_ENDPOINTS = Exists(Endpoint.objects.filter(status=EndpointStatus.ENABLED))
+
+_UNCHANGED = Held(
+    _VERSIONS.filter(pk=Given("pk"), version=Given("version")),
+    has_endpoints=_HAS_ENDPOINTS,
+)
+
+
+def _heard(notices: list[Notice], gathering: Gathering) -> list[Notice]:
+    """Return ``notices``, which know now whether an endpoint was there to hear them."""
+    for notice in notices:
+        notice.has_endpoints = gathering.said["has_endpoints"]
+    return notices
+
+
+def _as_read(payment: Payment) -> dict[str, Any]:
+    """Return what `_UNCHANGED` must find if ``payment`` is as it was read."""
+    return {"pk": payment.pk, "version": vars(payment)["version"]}
 
 
 def _lock_again(payment: Payment) -> None:
@@ -427,12 +457,16 @@ def _ask_soon(payment: Payment) -> None:
         Payment.objects.filter(pk=payment.pk).update(sync_at=DatabaseNow())
 
 
+def _lease_of(operation: Operation) -> dict[str, Any]:
+    return {"pk": operation.pk, "lease_token": operation.lease_token}
+
+
 def _conclude(
     operation: Operation, state: str, error: str = "", wait: int | None = None
 ) -> bool:
     """Write the end of a call whose lease is ours; the caller holds the transaction."""
     values = {"state": state, "error": storable(error, 255)}
-    lease = {"pk": operation.pk, "lease_token": operation.lease_token}
+    lease = _lease_of(operation)
     if state not in _OPEN_STATES:
         return bool(_END(**lease, **values))
     return bool(
@@ -472,28 +506,31 @@ def conclude_checkout(
     if len(theirs) > 128 or not theirs.isprintable():
         # No column takes it, and the buyer must get to the page; ours names it, too.
         snapshot = dataclasses.replace(snapshot, provider_reference="")
-    with contextlib.suppress(IntegrityError), transaction.atomic(durable=True):
-        if _store_page(payment, snapshot):
-            _end_start(payment, operation)
+    with contextlib.suppress(IntegrityError):
+        if _store_page(payment, operation, snapshot):
             return
     with transaction.atomic(durable=True):
         _lock_again(payment)
-        is_ours = _end_start(payment, operation)
+        is_ours = _conclude(operation, OperationState.SUCCEEDED)
+        if not is_ours:
+            _end_start_of_another(payment)
         if is_ours or not payment.next_action:
             _note_start(payment, snapshot)
 
 
-def _end_start(payment: Payment, operation: Operation) -> bool:
-    """Write that ``payment`` was started; False if the lease was lost meanwhile."""
-    is_ours = _conclude(operation, OperationState.SUCCEEDED)
-    if not is_ours and payment.token_id is None:
-        # Nobody will ask what another worker did not hear: it opened the same page.
+def _end_start_of_another(payment: Payment) -> None:
+    """End a start that another worker took over, and of which it may not have heard.
+
+    Nobody will ask about it: it opened the same page.
+    """
+    if payment.token_id is None:
         _end_unknown_start(payment)
-    return is_ours
 
 
-def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
-    """Store it in one statement if nothing was heard of ``payment`` meanwhile.
+def _store_page(
+    payment: Payment, operation: Operation, snapshot: PaymentSnapshot
+) -> bool:
+    """Store it without a lock if nothing was heard of ``payment`` meanwhile.
 
     Nor, about any payment, of the provider's reference. `IntegrityError` if another one
     was opened under it.
@@ -509,11 +546,24 @@ def _store_page(payment: Payment, snapshot: PaymentSnapshot) -> bool:
         "updated_at": now,
     }
     store = _STORE_PAGE if payment.expires_at is None else _STORE_PAGE_IN_TIME
-    if not store(pk=payment.pk, deadline=payment.expires_at, **values):
-        return False
-    for name, value in values.items():
-        setattr(payment, name, value)
-    return True
+    where = {"pk": payment.pk, "deadline": payment.expires_at}
+    end = _lease_of(operation) | {"state": OperationState.SUCCEEDED, "error": ""}
+    if can_hold():
+        with gathered(store, **where, **values) as gathering:
+            _END.later(**end)
+        is_stored, is_ours = gathering.is_written, any(gathering.found)
+        if is_stored and not is_ours:
+            with transaction.atomic(durable=True):
+                _end_start_of_another(payment)
+    else:
+        with transaction.atomic(durable=True):
+            is_stored = bool(store(**where, **values))
+            if is_stored and not _END(**end):
+                _end_start_of_another(payment)
+    if is_stored:
+        for name, value in values.items():
+            setattr(payment, name, value)
+    return is_stored
 
 
 def _storing_page(**deadline: object) -> Update:
@@ -610,7 +660,7 @@ def refundable_minor(payment: Payment) -> int:
             "amount_minor", flat=True
         )
     )
-    return _refundable(payment, spoken_for)
+    return _refundable(payment, spoken_for, _facts_of(payment))
 
 
 def has_open_refund(payment: Payment) -> bool:
@@ -618,9 +668,9 @@ def has_open_refund(payment: Payment) -> bool:
     return payment.refunds.filter(status__in=RESERVING_STATUSES).exists()
 
 
-def _refundable(payment: Payment, spoken_for: int) -> int:
+def _refundable(payment: Payment, spoken_for: int, facts: Iterable[Transaction]) -> int:
     disputed = {TransactionKind.CHARGEBACK: 0, TransactionKind.CHARGEBACK_REVERSAL: 0}
-    for fact in _facts_of(payment):
+    for fact in facts:
         if fact.kind in disputed:
             disputed[TransactionKind(fact.kind)] += fact.amount_minor
     lost, won = disputed.values()
@@ -714,10 +764,12 @@ def request_operation(
 
     `InvalidAmount`, `InvalidTransition` or `InvalidOperation`, with ``field``.
     """
-    notices: list[Notice] = []
+    if is_sent_now and _is_plain_refund(intent):
+        reserved = _reserve_unlocked(payment, intent)
+        if reserved is not None:
+            return reserved
     with transaction.atomic():
         _lock_again(payment)
-        locked = payment
         if intent.client_key is not None:
             seen = Operation.objects.filter(client_key=intent.client_key).first()
             if seen is not None:
@@ -725,47 +777,117 @@ def request_operation(
         # A locking read and a write, so that no isolation level decides by old rows.
         spoken_for = sum(
             refund.amount_minor
-            for refund in _LOCKED_REFUNDS(payment=locked.pk)
+            for refund in _LOCKED_REFUNDS(payment=payment.pk)
             if refund.status in RESERVING_STATUSES
         )
-        _TOUCH(pk=locked.pk)
-        slot = _slot(locked, intent.kind)
+        _TOUCH(pk=payment.pk)
+        slot = _slot(payment, intent.kind)
         open_one = slot and Operation.objects.filter(open_slot=slot).first()
         left = (
-            _refundable(locked, spoken_for)
+            _refundable(payment, spoken_for, _facts_of(payment))
             if intent.kind == OperationKind.REFUND
-            else movable_minor(locked, intent.kind)
+            else movable_minor(payment, intent.kind)
         )
-        amount_minor = _amount_minor(locked, intent, left, open_one or None)
+        amount_minor = _amount_minor(payment, intent, left, open_one or None)
         if open_one:
             return open_one, []
-        limit = intent.approval_above_minor
-        # With what went back before, or many small ones would pass for none.
-        returned = locked.captured_minor - left
-        operation = Operation(
-            kind=intent.kind,
-            payment=locked,
-            amount_minor=amount_minor,
-            open_slot=slot,
-            client_key=intent.client_key,
-            client_fingerprint=intent.fingerprint if intent.client_key else "",
-            actor=storable(intent.actor, 150),
-            needs_approval=limit is not None and returned + amount_minor > limit,
-        )
-        if intent.kind == OperationKind.REFUND:
-            refund = Refund(
-                payment=locked,
-                amount_minor=amount_minor,
-                reason=storable(intent.reason, 255),
-                requested_by=operation.actor,
-                account=_refund_extras(intent),
+        with gathered():
+            return _reserve(payment, intent, amount_minor, left, is_sent_now)
+
+
+def _is_plain_refund(intent: Intent) -> bool:
+    """Say whether it is one that cannot have been asked for before."""
+    return intent.kind == OperationKind.REFUND and intent.client_key is None
+
+
+def _reserve_unlocked(
+    payment: Payment, intent: Intent
+) -> tuple[Operation, list[Notice]] | None:
+    """Reserve it in one statement, if nothing is written to ``payment`` meanwhile.
+
+    None where it has to be locked: another refund is under way, or it is not possible
+    as the row is read.
+    """
+    if not can_hold(Payment, Refund, Operation, Notice):
+        return None
+    found = _REFUNDABLE(pk=payment.pk)
+    if not found:
+        return None
+    refresh(payment, found[0])
+    facts = _facts_of(payment)
+    left = _refundable(payment, 0, facts)
+    try:
+        amount_minor = _amount_minor(payment, intent, left, None)
+    except MultipayError:
+        # Said again with the row locked, or not any more.
+        return None
+    with gathered(_UNCHANGED, **_as_read(payment)) as gathering:
+        update(payment, ["updated_at"])
+        operation, notices = _reserve(payment, intent, amount_minor, left, True)
+    if not gathering.is_written:
+        return None
+    as_written = _AsWritten(version=gathering.version, facts=facts)
+    setattr(operation.refund._state, _WRITTEN, as_written)  # type: ignore[union-attr]
+    return operation, _heard(notices, gathering)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AsWritten:
+    """What a refund and its payment were when it was written ahead, and its facts."""
+
+    version: str
+    facts: list[Transaction]
+
+
+_WRITTEN = "written"
+"""Where the state of a refund keeps it."""
+
+# Whatever reserves, frees or loses money of a payment writes to its row, too; but for
+# what another refund frees.
+_REFUNDABLE = Select(
+    _VERSIONS.filter(
+        ~Exists(
+            Refund.objects.filter(
+                payment=OuterRef("pk"), status__in=sorted(RESERVING_STATUSES)
             )
-            insert(refund)
-            operation.refund = refund
-            _tell_refund(refund, notices if is_sent_now else None)
-        if is_sent_now and not operation.needs_approval:
-            _lease(operation)
-        insert(operation)
+        ),
+        pk=Given("pk"),
+    )
+)
+
+
+def _reserve(
+    payment: Payment, intent: Intent, amount_minor: int, left: int, is_sent_now: bool
+) -> tuple[Operation, list[Notice]]:
+    """Write ``amount_minor`` of what is ``left`` ahead; inside of `gathered`."""
+    notices: list[Notice] = []
+    limit = intent.approval_above_minor
+    # With what went back before, or many small ones would pass for none.
+    returned = payment.captured_minor - left
+    operation = Operation(
+        kind=intent.kind,
+        payment=payment,
+        amount_minor=amount_minor,
+        open_slot=_slot(payment, intent.kind),
+        client_key=intent.client_key,
+        client_fingerprint=intent.fingerprint if intent.client_key else "",
+        actor=storable(intent.actor, 150),
+        needs_approval=limit is not None and returned + amount_minor > limit,
+    )
+    if intent.kind == OperationKind.REFUND:
+        refund = Refund(
+            payment=payment,
+            amount_minor=amount_minor,
+            reason=storable(intent.reason, 255),
+            requested_by=operation.actor,
+            account=_refund_extras(intent),
+        )
+        insert(refund)
+        operation.refund = refund
+        _tell_refund(refund, notices if is_sent_now else None)
+    if is_sent_now and not operation.needs_approval:
+        _lease(operation)
+    insert(operation)
     return operation, notices
 
 
@@ -1094,7 +1216,22 @@ def conclude_refund(
     `NOTICE_LEASE`.
     """
     payment = refund.payment
-    notices: list[Notice] = []
+    as_written = refund._state.__dict__.pop(_WRITTEN, None)
+    if as_written is not None and _is_plain_success(refund, snapshot):
+        notices: list[Notice] = []
+        version = {"refund": refund.pk, "version": as_written.version}
+        with gathered(_AS_WRITTEN, **version) as gathering:
+            _conclude_refund(
+                payment,
+                refund,
+                snapshot,
+                source,
+                notices=notices,
+                known=as_written.facts,
+            )
+        if gathering.is_written:
+            return _heard(notices, gathering)
+    notices = []
     with transaction.atomic(durable=True):
         _lock_again(payment)
         refresh(refund, _REFUND(pk=refund.pk)[0])
@@ -1105,6 +1242,25 @@ def conclude_refund(
 
 _REFUND = Select(Refund.objects.defer("account").filter(pk=Given("pk")))
 
+# From the payment, because that is locked first.
+_AS_WRITTEN = Held(
+    Payment.objects.order_by()
+    .filter(refunds=Given("refund"))
+    .annotate(version=RowVersion("pk"), of_refund=RowVersion("refunds__created_at"))
+    .filter(version=Given("version"), of_refund=Given("version")),
+    has_endpoints=_HAS_ENDPOINTS,
+)
+
+
+def _is_plain_success(refund: Refund, snapshot: RefundSnapshot) -> bool:
+    """Say whether no row but those of a refund and its payment decides about it."""
+    return (
+        snapshot.status == RefundStatus.SUCCEEDED
+        and snapshot.amount in (None, refund.amount)
+        and refund.payment.status in _MAY_SETTLE
+        and can_hold(Payment, Transaction, Refund, Operation, Notice)
+    )
+
 
 def _conclude_refund(
     payment: Payment,
@@ -1113,7 +1269,9 @@ def _conclude_refund(
     source: Source,
     operation: Operation | None = None,
     notices: list[Notice] | None = None,
+    known: Sequence[Transaction] | None = None,
 ) -> None:
+    """Write it down, inside of `gathered`; ``known`` are the facts of ``payment``."""
     refund.payment = payment
     status = snapshot.status
     if snapshot.amount is not None and snapshot.amount != refund.amount:
@@ -1134,7 +1292,7 @@ def _conclude_refund(
     state = _OPERATION_AFTER[status]
     if state != OperationState.UNKNOWN:
         # Also what was not sent, as far as we knew: it must not be sent again.
-        _END_OF_REFUND(
+        _END_OF_REFUND.later(
             refund=refund.pk, state=state, error=storable(_said(snapshot), 255)
         )
     elif operation is not None:
@@ -1144,7 +1302,9 @@ def _conclude_refund(
     if refund.status == RefundStatus.FAILED and not _reopens(refund, status):
         status = RefundStatus.FAILED
     if status == RefundStatus.SUCCEEDED:
-        _add_refund_fact(payment, refund, source, snapshot.occurred_at, notices)
+        if known is None:
+            known = _facts_of(payment)
+        _add_refund_fact(payment, refund, source, snapshot.occurred_at, notices, known)
     _move_refund(refund, status, _said(snapshot) or refund.error, notices)
 
 
@@ -1185,12 +1345,12 @@ def _add_refund_fact(
     source: Source,
     occurred_at: datetime | None,
     notices: list[Notice] | None,
+    known: Sequence[Transaction],
 ) -> None:
     """Add the fact that ``refund`` happened, under our own reference of it.
 
     The caller moves ``refund``.
     """
-    known = _facts_of(payment)
     fact = Transaction(
         payment=payment,
         kind=TransactionKind.REFUND,
@@ -1225,6 +1385,9 @@ def _move_refund(
         refund.sync_at = timezone.now() + _step(SYNC_DELAYS, refund.sync_attempts)
     refund.error = storable(error, 255) if status != RefundStatus.SUCCEEDED else ""
     update(refund, fields)
+    if before not in RESERVING_STATUSES and not is_over:
+        # For whoever is about to give the same money back, without a lock.
+        _TOUCH(pk=refund.payment_id)
     if status != before:
         _tell_refund(refund, notices)
 
@@ -1643,6 +1806,22 @@ _LOCKED_BY_NAME = {
 }
 
 
+_UNLESS_HEARD = {
+    kind: Select(
+        _VERSIONS.filter(
+            named,
+            ~Exists(
+                WebhookDelivery.objects.filter(
+                    provider=Given("provider"), digest=Given("digest")
+                )
+            ),
+            provider=Given("provider"),
+        )[:1]
+    )
+    for kind, named in _BY_NAME.items()
+}
+
+
 def find_payment(provider: str, name: Name) -> Payment | None:
     """Return the payment that ``provider`` means, or None."""
     return next(
@@ -1665,33 +1844,66 @@ def apply_at_once(
     payment of ours has this ``name``, or a plan or a saved method must follow.
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
-    # A look that locks nothing. Of two at once, the constraint decides.
-    seen = find_delivery(delivery.provider, delivery.digest)
-    if seen is not None:
-        return seen, []
+    named = {"provider": delivery.provider, "reference": name.reference}
+    is_seen_yet = True
+    if can_hold(Payment, Transaction, Notice, WebhookDelivery):
+        unheard = _UNLESS_HEARD[name.kind](**named, digest=delivery.digest)
+        is_seen_yet = not unheard
+        if unheard and _is_first_claim(unheard[0], snapshot):
+            with gathered(_UNCHANGED, **_as_read(unheard[0])) as gathering:
+                applied = _store_applied(delivery, unheard[0], snapshot, account)
+            if gathering.is_written:
+                return applied[0], _heard(applied[1], gathering)
+    if is_seen_yet:
+        # A look that locks nothing. Of two at once, the constraint decides.
+        seen = find_delivery(delivery.provider, delivery.digest)
+        if seen is not None:
+            return seen, []
     with transaction.atomic(durable=True):
-        found = _LOCKED_BY_NAME[name.kind](
-            provider=delivery.provider, reference=name.reference
-        )
+        found = _LOCKED_BY_NAME[name.kind](**named)
         payment = found[0] if found else None
         if payment is None or (payment.plan_id, payment.token_id) != (None, None):
             return None
-        notices: list[Notice] = []
-        # A copy: what is rolled back must not look like applied.
-        delivery = copy(delivery)
-        delivery.payment = payment
-        delivery.verdict = _apply(
-            payment,
-            snapshot,
-            account=account,
-            source=Source(delivery.source),
-            notices=notices,
-        )
-        delivery.attempts = 1
-        if delivery.verdict in _SETTLED:
-            delivery.applied_at = timezone.now()
-            delivery.payload = None
-        insert(delivery)
+        with gathered():
+            return _store_applied(delivery, payment, snapshot, account)
+
+
+def _is_first_claim(payment: Payment, snapshot: PaymentSnapshot) -> bool:
+    """Say whether no row but that of ``payment`` decides what ``snapshot`` does."""
+    is_about_refunds = snapshot.refunded is not None or snapshot.status in {
+        PaymentStatus.PARTIALLY_REFUNDED,
+        PaymentStatus.REFUNDED,
+    }
+    return (
+        _stands_alone(payment, snapshot)
+        and not _may_have_calls(payment)
+        and not is_about_refunds
+    )
+
+
+def _store_applied(
+    delivery: WebhookDelivery,
+    payment: Payment,
+    snapshot: PaymentSnapshot,
+    account: Account,
+) -> tuple[WebhookDelivery, list[Notice]]:
+    """Apply ``snapshot`` and insert its delivery; inside of `gathered`."""
+    notices: list[Notice] = []
+    # A copy: what is rolled back must not look like applied.
+    delivery = copy(delivery)
+    delivery.payment = payment
+    delivery.verdict = _apply(
+        payment,
+        snapshot,
+        account=account,
+        source=Source(delivery.source),
+        notices=notices,
+    )
+    delivery.attempts = 1
+    if delivery.verdict in _SETTLED:
+        delivery.applied_at = timezone.now()
+        delivery.payload = None
+    insert(delivery)
     return delivery, notices
 
 

@@ -9,9 +9,11 @@ too, but for what a locked row said before, and saved rows send the same signals
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.db import (
@@ -21,7 +23,8 @@ from django.db import (
     models,
     transaction,
 )
-from django.db.models.expressions import Expression
+from django.db.models import F
+from django.db.models.expressions import BaseExpression, Expression
 from django.db.models.signals import post_save, pre_save
 from django.db.models.sql import UpdateQuery
 
@@ -55,6 +58,32 @@ class Given(Expression):
         return self.converted_for.get_db_prep_save(value, connection)
 
 
+class RowVersion(Expression):
+    """Which version of a row is read: another one after each write, whoever writes.
+
+    Of the row that has ``column``, which must not be one that another row repeats: the
+    key of what it names. On PostgreSQL alone. A lock makes no new version.
+    """
+
+    output_field = models.CharField()
+
+    def __init__(self, column: str) -> None:
+        super().__init__()
+        self._column: Any = F(column)
+
+    def get_source_expressions(self) -> list[Any]:
+        """Return the column alone."""
+        return [self._column]
+
+    def set_source_expressions(self, exprs: Sequence[Any]) -> None:
+        """Take the column as it was found."""
+        (self._column,) = exprs
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return PostgreSQL's own number of the version, as a text."""
+        return f"{connection.ops.quote_name(self._column.alias)}.xmin::text", ()
+
+
 class _Written(NamedTuple):
     """A statement as one kind of database reads it."""
 
@@ -73,11 +102,20 @@ class _Written(NamedTuple):
 
 
 class Select(Generic[M]):
-    """A query for rows; ``rows`` builds it, with `Given` for what changes."""
+    """A query for rows; ``rows`` builds it, with `Given` for what changes.
+
+    What a row says is remembered where it is locked, or where its `RowVersion` is read:
+    then `update` writes only what changed.
+    """
 
     def __init__(self, rows: models.QuerySet[M]) -> None:
         self._rows = rows
         self._written: dict[str, _Written] = {}
+        query = rows.query
+        self._remembers = query.select_for_update or any(
+            isinstance(annotation, RowVersion)
+            for annotation in query.annotations.values()
+        )
 
     def __call__(self, **values: Any) -> list[M]:
         """Return the rows; those that are locked, inside of a transaction only."""
@@ -124,7 +162,7 @@ class Select(Generic[M]):
         row = self._rows.model.from_db(
             connection.alias, written.names[:count], values[:count]
         )
-        if self._rows.query.select_for_update:
+        if self._remembers:
             was = dict(zip(written.names[:count], values[:count], strict=True))
             setattr(row._state, _WAS, was)
         for name, value in zip(written.names[count:], values[count:], strict=True):
@@ -161,15 +199,51 @@ class Update:
     def __call__(self, **values: Any) -> int:
         """Return how many rows were found."""
         connection = connections[DEFAULT_DB_ALIAS]
+        sql, params = self.filled(values, connection)
+        with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return int(cursor.rowcount)
+
+    def later(self, **values: Any) -> None:
+        """Do it at the end of `gathered`, whatever is found; at once outside of it."""
+        gathering = _gathering.get()
+        if gathering is None:
+            self(**values)
+        else:
+            gathering.updates.append((self, values))
+
+    def filled(self, values: dict[str, Any], connection: Any) -> tuple[str, list[Any]]:
+        """Return the statement, and its parameters with ``values``."""
         written = self._written.get(connection.vendor)
         if written is None:
             query: Any = self._rows.query.chain(UpdateQuery)
             query.add_update_values(self._columns)
             compiler = query.get_compiler(connection=connection)
             written = self._written[connection.vendor] = _Written(*compiler.as_sql())
-        with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
-            cursor.execute(written.sql, written.filled(values, connection))
-            return int(cursor.rowcount)
+        return written.sql, written.filled(values, connection)
+
+
+class Held:
+    """What must be found, and is locked, for something else to be `gathered`.
+
+    ``rows`` builds the query, with `Given` for what changes. ``asked`` are expressions
+    that whoever writes hears of.
+    """
+
+    def __init__(self, rows: models.QuerySet[Any], **asked: BaseExpression) -> None:
+        self._rows = rows.annotate(**asked).values("pk", *asked)
+        self._written: _Written | None = None
+        self.asked = list(asked)
+
+    def filled(self, values: dict[str, Any], connection: Any) -> tuple[str, list[Any]]:
+        """Return the part of a statement that holds it, and its parameters."""
+        if self._written is None:
+            compiler = self._rows.query.clone().get_compiler(connection=connection)
+            sql, params = compiler.as_sql()
+            # By hand: Django would refuse it here, where one statement is all.
+            lock = connection.ops.for_update_sql()
+            self._written = _Written(f"MATERIALIZED ({sql} {lock})", params)
+        return self._written.sql, self._written.filled(values, connection)
 
 
 class InsertIf:
@@ -191,12 +265,12 @@ class InsertIf:
         written = self._written.get(connection.vendor)
         if written is None:
             written = self._written[connection.vendor] = self._write(connection)
-        _tell_before_insert([row], connection)
+        _tell_before([row], connection)
         table = _table(type(row), connection.vendor)
         source = written.sql, written.filled(values, connection)
         if not table.insert_from(row, *source, connection):
             return False
-        _tell_after_insert([row], connection)
+        _tell_after([row], connection)
         return True
 
     def _write(self, connection: Any) -> _Written:
@@ -225,8 +299,12 @@ class _Table:
             if not field.primary_key
         }
         self.fields = {field.name: field for field in fields}
+        # With the key, because a list of no fields means all of them.
+        self.relations = [
+            field for field in fields if field.is_relation or field.primary_key
+        ]
         self.update = f"UPDATE {self.name}"
-        self.insert = f"INSERT INTO {self.name} ({', '.join(self.columns.values())})"
+        self.insert = f"INSERT INTO {self.name}"
 
     def values(
         self,
@@ -235,37 +313,81 @@ class _Table:
         connection: Any,
         *,
         is_new: bool,
+        keys: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[dict[str, str], list[Any]]:
         """Return the texts and the parameters of what ``row`` says in ``names``.
 
-        Without what it said already when it was locked.
+        Without what it said already when it was locked. ``keys`` are texts for those
+        of its fields that name a row which has no key yet.
         """
         # What it names may have had no key then, or may have none now: an error.
-        row._prepare_related_fields_for_save("save")  # type: ignore[attr-defined]
+        row._prepare_related_fields_for_save(  # type: ignore[attr-defined]
+            "save", [field for field in self.relations if field.name not in keys]
+        )
         was = getattr(row._state, _WAS, {})
         texts: dict[str, str] = {}
         params: list[Any] = []
         for name in names:
             field = self.fields[name]
+            if name in keys:
+                texts[name] = keys[name]
+                continue
             value = field.pre_save(row, is_new)
             if hasattr(value, "resolve_expression"):
                 texts[name], more = _expression(self.model, value, connection.vendor)
                 params += more
                 was.pop(field.attname, None)
             elif is_new or not _is_same(value, was.get(field.attname, _UNREAD)):
-                texts[name] = "%s"
-                params.append(field.get_db_prep_save(value, connection))
+                prepared = field.get_db_prep_save(value, connection)
+                texts[name] = _literal(prepared)
+                if texts[name] == "%s":
+                    params.append(prepared)
                 was[field.attname] = value
         return texts, params
 
+    def unkeyed(self, row: models.Model, parts: Mapping[int, str]) -> dict[str, str]:
+        """Return a text for each key that ``row`` names and that is not known yet.
+
+        ``parts`` are the parts of the statement that insert those rows, by their `id`.
+        """
+        named = (
+            (field.name, row._state.fields_cache.get(field.name))
+            for field in self.relations
+        )
+        return {
+            name: f"(SELECT key FROM {parts[id(other)]})"  # noqa: S608  (names of ours)
+            for name, other in named
+            if id(other) in parts
+        }
+
+    def assigning(self, texts: Mapping[str, str]) -> str:
+        """Return the UPDATE that writes ``texts``, by columns, to the row of a key."""
+        pairs = (f"{self.columns[name]} = {text}" for name, text in texts.items())
+        return f"{self.update} SET {', '.join(pairs)} WHERE {self.key} = %s"
+
+    def inserting(self, texts: Mapping[str, str]) -> str:
+        """Return an INSERT that selects ``texts``, by columns, but for its source.
+
+        Without those that say NULL, as a column does that is not named.
+        """
+        said = {name: text for name, text in texts.items() if text != _NULL}
+        columns = ", ".join(self.columns[name] for name in said)
+        return f"{self.insert} ({columns}) SELECT {', '.join(said.values())}"
+
     def insert_all(self, rows: Rows, connection: Any) -> None:
         """Insert ``rows`` and take over the keys that the database gives them."""
-        groups, params = [], []
+        said, params = [], []
         for row in rows:
             texts, more = self.values(row, self.columns, connection, is_new=True)
-            groups.append(f"({', '.join(texts.values())})")
+            said.append(texts)
             params += more
-        keys = self._keys(f"VALUES {', '.join(groups)}", params, connection)
+        if len(said) == 1:
+            sql = self.inserting(said[0])
+        else:
+            columns = ", ".join(self.columns.values())
+            groups = (f"({', '.join(texts.values())})" for texts in said)
+            sql = f"{self.insert} ({columns}) VALUES {', '.join(groups)}"
+        keys = self._keys(sql, params, connection)
         for row, key in zip(rows, keys, strict=True):
             row.pk = key
 
@@ -274,18 +396,14 @@ class _Table:
     ) -> bool:
         """Insert ``row`` and take over its key; False if ``source`` has no row."""
         texts, params = self.values(row, self.columns, connection, is_new=True)
-        keys = self._keys(
-            f"SELECT {', '.join(texts.values())} {source}",
-            [*params, *given],
-            connection,
-        )
+        sql = f"{self.inserting(texts)} {source}"
+        keys = self._keys(sql, [*params, *given], connection)
         for key in keys:
             row.pk = key
         return bool(keys)
 
-    def _keys(self, rows: str, params: Sequence[Any], connection: Any) -> list[Any]:
-        """Insert what the text ``rows`` says and return the keys."""
-        sql = f"{self.insert} {rows}"
+    def _keys(self, sql: str, params: Sequence[Any], connection: Any) -> list[Any]:
+        """Insert what ``sql`` says and return the keys."""
         with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
             if connection.features.can_return_columns_from_insert:
                 cursor.execute(f"{sql} RETURNING {self.key}", params)
@@ -299,6 +417,19 @@ class _Table:
                     cursor, meta.db_table, str(meta.pk.column)
                 )
             ]
+
+
+_NULL = "NULL"
+
+
+def _literal(value: Any) -> str:
+    """Return what stands for ``value``: itself where it says nothing, or a placeholder.
+
+    Half of the columns of a new row say nothing, and each placeholder costs its time.
+    """
+    if value is None:
+        return _NULL
+    return "''" if isinstance(value, str) and not value else "%s"
 
 
 @functools.cache
@@ -343,86 +474,249 @@ def update(row: models.Model, names: Collection[str]) -> None:
     _write(_update_all, row, tuple(names))
 
 
-_gathering: ContextVar[dict[Kind, list[models.Model]] | None] = ContextVar(
-    "gathering", default=None
-)
+@dataclass(slots=True)
+class Gathering:
+    """What is to be written, and what came of it."""
+
+    rows: dict[Kind, list[models.Model]] = field(default_factory=dict)
+    updates: list[tuple[Update, dict[str, Any]]] = field(default_factory=list)
+    is_written: bool = False
+    found: list[int] = field(default_factory=list)
+    """How many rows each of the updates has found."""
+    version: str = ""
+    """The `RowVersion` of all that was written, if something was ``held``."""
+    said: dict[str, Any] = field(default_factory=dict)
+    """What was asked of what was ``held``."""
+
+
+_gathering: ContextVar[Gathering | None] = ContextVar("gathering", default=None)
 
 
 @contextmanager
-def gathered() -> Iterator[None]:
+def gathered(held: Held | Update | None = None, **values: Any) -> Iterator[Gathering]:
     """Write at the end what is inserted and updated inside, many rows in a statement.
 
-    The kinds of rows in the order in which they first come. Nothing inside may look
-    for what it has written.
+    On PostgreSQL, a few rows of all kinds in one. Nothing inside may look for what it
+    has written.
+
+    With ``held``, only if that finds something with ``values``, which is locked or
+    updated by it: then all is one statement, which is a transaction. Whether it was
+    written says ``is_written``; it never is where `can_hold` says no, or where one
+    statement is not enough.
     """
-    rows: dict[Kind, list[models.Model]] = {}
-    token = _gathering.set(rows)
+    gathering = Gathering()
+    token = _gathering.set(gathering)
     try:
-        yield
+        yield gathering
     finally:
         _gathering.reset(token)
-    for (write, _model, names), of_a_kind in rows.items():
-        write(of_a_kind, names)
+    connection = connections[DEFAULT_DB_ALIAS]
+    if _fits_in_one(gathering, connection):
+        one = _InOne(connection)
+        if held is not None:
+            one.hold(held, values)
+        one.write(gathering)
+    elif held is None:
+        gathering.found = [update(**said) for update, said in gathering.updates]
+        for (write, _model, names), rows in gathering.rows.items():
+            write(rows, names)
+        gathering.is_written = True
+
+
+def can_hold(*tables: type[models.Model]) -> bool:
+    """Say whether what is written to ``tables`` may depend on what is held meanwhile.
+
+    Not inside of a transaction, and not where somebody hears the signals of their rows:
+    what they write along with it would not be in it.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    return (
+        connection.vendor == "postgresql"
+        and not connection.in_atomic_block
+        and not any(
+            signal.has_listeners(table)
+            for table in tables
+            for signal in (pre_save, post_save)
+        )
+    )
+
+
+_MOST_IN_ONE = 8
+"""More rows than this would be a long text, which is read anew each time."""
+
+
+def _fits_in_one(gathering: Gathering, connection: Any) -> bool:
+    """Say whether one statement can write it: each row once, and not too many."""
+    rows = [row for of_a_kind in gathering.rows.values() for row in of_a_kind]
+    return (
+        connection.vendor == "postgresql"
+        and 0 < len(rows) + len(gathering.updates) <= _MOST_IN_ONE
+        and len({row if row.pk else id(row) for row in rows}) == len(rows)
+    )
+
+
+class _InOne:
+    """A statement of PostgreSQL's that has a part for each thing to write."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._names: list[str] = []
+        self._parts: list[str] = []
+        self._params: list[Any] = []
+        self._asked = ["''"]
+        self._written: list[tuple[models.Model, Collection[str]]] = []
+        self._inserting: dict[int, str] = {}
+        """The parts that insert rows, by the `id` of the row."""
+        self._source = self._condition = ""
+
+    def hold(self, held: Held | Update, values: dict[str, Any]) -> None:
+        """Let everything depend on whether ``held`` finds something."""
+        sql, params = held.filled(values, self._connection)
+        if isinstance(held, Held):
+            self._add("held", sql, params)
+            self._names = held.asked
+        else:
+            self._add("held", f"({sql} RETURNING 1)", params)
+        self._source = " FROM held"
+        self._condition = " AND EXISTS (SELECT 1 FROM held)"
+        self._asked = ["pg_current_xact_id()::xid::text"]
+        for name in self._names:
+            self._ask(self._connection.ops.quote_name(name), "held")
+
+    def write(self, gathering: Gathering) -> None:
+        """Write it, and note in ``gathering`` what came of it."""
+        for number, (update, said) in enumerate(gathering.updates):
+            sql, params = update.filled(said, self._connection)
+            part = f"u{number}"
+            self._add(part, f"({sql}{self._condition} RETURNING 1)", params)
+            self._ask("count(*)", part)
+        for (_write, model, names), rows in gathering.rows.items():
+            _tell_before(rows, self._connection, names)
+            table = _table(model, self._connection.vendor)
+            for row in rows:
+                self._add_row(table, row, names)
+        answers = self._answers()
+        if answers is None:
+            return
+        found, keys = 1 + len(self._names), -len(self._written) or len(answers)
+        gathering.version = answers[0]
+        gathering.said = dict(zip(self._names, answers[1:found], strict=True))
+        gathering.found = list(answers[found:keys])
+        self._take_over(answers[keys:])
+        for (_write, _model, names), rows in gathering.rows.items():
+            _tell_after(rows, self._connection, names)
+        gathering.is_written = True
+
+    def _add(self, part: str, sql: str, params: Sequence[Any]) -> None:
+        self._parts.append(f"{part} AS {sql}")
+        self._params += params
+
+    def _ask(self, what: str, part: str) -> None:
+        self._asked.append(f"(SELECT {what} FROM {part})")  # noqa: S608  (names of ours)
+
+    def _add_row(
+        self, table: _Table, row: models.Model, names: Collection[str]
+    ) -> None:
+        """Insert ``row`` or, where there are ``names``, update what changed of them."""
+        keys = table.unkeyed(row, self._inserting)
+        texts, params = table.values(
+            row, names or table.columns, self._connection, is_new=not names, keys=keys
+        )
+        part = f"w{len(self._written)}"
+        if not names:
+            sql = f"{table.inserting(texts)}{self._source}"
+            self._inserting[id(row)] = part
+        elif texts:
+            sql = f"{table.assigning(texts)}{self._condition}"
+            params.append(row.pk)
+        else:
+            return
+        self._add(part, f"({sql} RETURNING {table.key} AS key)", params)
+        self._ask("key", part)
+        self._written.append((row, keys))
+
+    def _answers(self) -> Sequence[Any] | None:
+        """Run it and return what was asked, or None if nothing was held."""
+        sql = f"WITH {', '.join(self._parts)} SELECT {', '.join(self._asked)}"
+        if self._source:
+            sql += " WHERE EXISTS (SELECT 1 FROM held)"
+        with (
+            transaction.mark_for_rollback_on_error(),
+            self._connection.cursor() as cursor,
+        ):
+            cursor.execute(sql, self._params)
+            answers: Sequence[Any] | None = cursor.fetchone()
+            return answers
+
+    def _take_over(self, keys: Sequence[Any]) -> None:
+        """Let the rows say what the database made of them."""
+        if None in keys:
+            raise DatabaseError("there is no such row any more")
+        for (row, unkeyed), key in zip(self._written, keys, strict=True):
+            row.pk = key
+            for name in unkeyed:
+                setattr(row, name, getattr(row, name))
 
 
 def _write(write: Writer, row: models.Model, names: tuple[str, ...]) -> None:
-    rows = _gathering.get()
-    if rows is None:
+    gathering = _gathering.get()
+    if gathering is None:
         write([row], names)
     else:
-        rows.setdefault((write, type(row), names), []).append(row)
+        gathering.rows.setdefault((write, type(row), names), []).append(row)
 
 
-def _insert_all(rows: Rows, _names: Collection[str]) -> None:
+def _insert_all(rows: Rows, names: Collection[str]) -> None:
     model, connection = type(rows[0]), connections[DEFAULT_DB_ALIAS]
-    _tell_before_insert(rows, connection)
+    _tell_before(rows, connection, names)
     table = _table(model, connection.vendor)
     size = 1
     if connection.features.can_return_rows_from_bulk_insert:
         size = max(connection.ops.bulk_batch_size(list(table.columns), rows), 1)
     for start in range(0, len(rows), size):
         table.insert_all(rows[start : start + size], connection)
-    _tell_after_insert(rows, connection)
+    _tell_after(rows, connection, names)
 
 
-def _tell_before_insert(rows: Rows, connection: Any) -> None:
-    said = {"raw": False, "using": connection.alias, "update_fields": None}
+def _tell_before(rows: Rows, connection: Any, names: Collection[str] = ()) -> None:
+    """Send what comes before rows are inserted or, where there are ``names``, updated."""
+    said = _said(connection, names)
     for row in rows:
         pre_save.send(type(row), instance=row, **said)
 
 
-def _tell_after_insert(rows: Rows, connection: Any) -> None:
-    said = {"raw": False, "using": connection.alias, "update_fields": None}
+def _tell_after(rows: Rows, connection: Any, names: Collection[str] = ()) -> None:
+    """Send what comes after rows were inserted or, where there are ``names``, updated."""
+    said = _said(connection, names)
     for row in rows:
-        row._state.adding, row._state.db = False, connection.alias
-        post_save.send(type(row), instance=row, created=True, **said)
+        if not names:
+            row._state.adding, row._state.db = False, connection.alias
+        post_save.send(type(row), instance=row, created=not names, **said)
+
+
+def _said(connection: Any, names: Collection[str]) -> dict[str, Any]:
+    return {
+        "raw": False,
+        "using": connection.alias,
+        "update_fields": frozenset(names) if names else None,
+    }
 
 
 def _update_all(rows: Rows, names: Collection[str]) -> None:
     model, connection = type(rows[0]), connections[DEFAULT_DB_ALIAS]
     table = _table(model, connection.vendor)
-    said = {
-        "raw": False,
-        "using": connection.alias,
-        "update_fields": frozenset(names),
-    }
-    for row in rows:
-        pre_save.send(model, instance=row, **said)
+    _tell_before(rows, connection, names)
     by_text: dict[str, list[list[Any]]] = {}
     for row in rows:
         texts, params = table.values(row, names, connection, is_new=False)
-        if not texts:
-            continue
-        pairs = (f"{table.columns[name]} = {text}" for name, text in texts.items())
-        by_text.setdefault(", ".join(pairs), []).append([*params, row.pk])
+        if texts:
+            by_text.setdefault(table.assigning(texts), []).append([*params, row.pk])
     with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
-        for assignments, params in by_text.items():
-            sql = f"{table.update} SET {assignments} WHERE {table.key} = %s"
+        for sql, params in by_text.items():
             if len(params) == 1:
                 cursor.execute(sql, params[0])
             else:
                 cursor.executemany(sql, params)
             if cursor.rowcount != len(params):
                 raise DatabaseError("there is no such row any more")
-    for row in rows:
-        post_save.send(model, instance=row, created=False, **said)
+    _tell_after(rows, connection, names)

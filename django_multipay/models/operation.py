@@ -237,6 +237,9 @@ class Notice(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     delivered_at = models.DateTimeField(_("delivered at"), null=True)
 
+    has_endpoints = True
+    """False for whoever wrote it when no endpoint was enabled to hear of it."""
+
     class Meta:
         verbose_name = _("notice")
         verbose_name_plural = _("notices")
