@@ -676,7 +676,9 @@ def test_nothing_is_written_if_what_is_held_has_changed() -> None:
         SET_DESCRIPTION.later(pk=one.pk)
         fact, notice = news_of(one)
     assert not gathering.is_written
-    assert (fact.pk, notice.pk, fact._state.adding) == (None, None, True)
+    assert fact.pk is None
+    assert notice.pk is None
+    assert fact._state.adding
     assert not Transaction.objects.exists()
     assert not Notice.objects.exists()
     fresh = Payment.objects.get()

@@ -1219,8 +1219,8 @@ def conclude_refund(
     as_written = refund._state.__dict__.pop(_WRITTEN, None)
     if as_written is not None and _is_plain_success(refund, snapshot):
         notices: list[Notice] = []
-        version = {"refund": refund.pk, "version": as_written.version}
-        with gathered(_AS_WRITTEN, **version) as gathering:
+        version = {"pk": payment.pk, "version": as_written.version}
+        with gathered(_AS_WRITTEN, refund=refund.pk, **version) as gathering:
             _conclude_refund(
                 payment,
                 refund,
@@ -1245,7 +1245,7 @@ _REFUND = Select(Refund.objects.defer("account").filter(pk=Given("pk")))
 # From the payment, because that is locked first.
 _AS_WRITTEN = Held(
     Payment.objects.order_by()
-    .filter(refunds=Given("refund"))
+    .filter(pk=Given("pk"), refunds=Given("refund"))
     .annotate(version=RowVersion("pk"), of_refund=RowVersion("refunds__created_at"))
     .filter(version=Given("version"), of_refund=Given("version")),
     has_endpoints=_HAS_ENDPOINTS,

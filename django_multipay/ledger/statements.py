@@ -8,11 +8,12 @@ too, but for what a locked row said before, and saved rows send the same signals
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -299,10 +300,7 @@ class _Table:
             if not field.primary_key
         }
         self.fields = {field.name: field for field in fields}
-        # With the key, because a list of no fields means all of them.
-        self.relations = [
-            field for field in fields if field.is_relation or field.primary_key
-        ]
+        self.relations = [field for field in fields if field.is_relation]
         self.update = f"UPDATE {self.name}"
         self.insert = f"INSERT INTO {self.name}"
 
@@ -320,10 +318,7 @@ class _Table:
         Without what it said already when it was locked. ``keys`` are texts for those
         of its fields that name a row which has no key yet.
         """
-        # What it names may have had no key then, or may have none now: an error.
-        row._prepare_related_fields_for_save(  # type: ignore[attr-defined]
-            "save", [field for field in self.relations if field.name not in keys]
-        )
+        self._settle(row, keys)
         was = getattr(row._state, _WAS, {})
         texts: dict[str, str] = {}
         params: list[Any] = []
@@ -344,6 +339,20 @@ class _Table:
                     params.append(prepared)
                 was[field.attname] = value
         return texts, params
+
+    def _settle(self, row: models.Model, keys: Collection[str]) -> None:
+        """Let ``row`` say the keys of the rows that it names, but for those in ``keys``.
+
+        What it names may have had no key then, or may have none now: an error.
+        """
+        for field in self.relations:
+            named = row._state.fields_cache.get(field.name)
+            if named is None or field.name in keys:
+                continue
+            if named.pk is None or named.pk != getattr(row, field.attname):
+                row._prepare_related_fields_for_save(  # type: ignore[attr-defined]
+                    "save", {field}
+                )
 
     def unkeyed(self, row: models.Model, parts: Mapping[int, str]) -> dict[str, str]:
         """Return a text for each key that ``row`` names and that is not known yet.
@@ -478,14 +487,16 @@ def update(row: models.Model, names: Collection[str]) -> None:
 class Gathering:
     """What is to be written, and what came of it."""
 
-    rows: dict[Kind, list[models.Model]] = field(default_factory=dict)
-    updates: list[tuple[Update, dict[str, Any]]] = field(default_factory=list)
+    rows: dict[Kind, list[models.Model]] = dataclasses.field(default_factory=dict)
+    updates: list[tuple[Update, dict[str, Any]]] = dataclasses.field(
+        default_factory=list
+    )
     is_written: bool = False
-    found: list[int] = field(default_factory=list)
+    found: list[int] = dataclasses.field(default_factory=list)
     """How many rows each of the updates has found."""
     version: str = ""
     """The `RowVersion` of all that was written, if something was ``held``."""
-    said: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What was asked of what was ``held``."""
 
 
