@@ -576,17 +576,21 @@ def assert_told(one: Payment, fact: Transaction, notice: Notice) -> None:
     assert (notice._state.adding, notice._state.db) == (False, "default")
 
 
+SET_ERROR = Update(Operation.objects.filter(pk=Given("pk")), error="later")
+
+
 def test_few_rows_of_all_kinds_are_one_statement_on_postgresql() -> None:
-    one, other = stored(), stored()
+    one = stored()
+    call = Operation.objects.create(payment=one, kind="refund")
     with CaptureQueriesContext(connection) as queries, gathered() as gathering:
-        SET_DESCRIPTION.later(pk=other.pk)
+        SET_ERROR.later(pk=call.pk)
         fact, notice = news_of(one)
         assert not queries
     assert len(queries) == (1 if connection.vendor == "postgresql" else 4)
     assert (gathering.is_written, gathering.found) == (True, [1])
     assert_told(one, fact, notice)
-    other.refresh_from_db()
-    assert other.description == "later"
+    call.refresh_from_db()
+    assert call.error == "later"
 
 
 def test_what_is_said_later_outside_is_done_at_once() -> None:
@@ -656,7 +660,7 @@ def test_all_is_written_if_what_is_held_is_found() -> None:
     before = version_of(one)
     with CaptureQueriesContext(connection) as queries:  # noqa: SIM117  (the end counts)
         with gathered(UNCHANGED, **before) as gathering:
-            SET_DESCRIPTION.later(pk=-1)
+            SET_ERROR.later(pk=-1)
             fact, notice = news_of(one)
     assert len(queries) == 1
     assert gathering.is_written
@@ -673,12 +677,10 @@ def test_nothing_is_written_if_what_is_held_has_changed() -> None:
     before = version_of(one)
     Payment.objects.filter(pk=one.pk).update(description="by hand")
     with gathered(UNCHANGED, **before) as gathering:
-        SET_DESCRIPTION.later(pk=one.pk)
+        SET_ERROR.later(pk=-1)
         fact, notice = news_of(one)
     assert not gathering.is_written
-    assert fact.pk is None
-    assert notice.pk is None
-    assert fact._state.adding
+    assert all((fact._state.adding, notice._state.adding))
     assert not Transaction.objects.exists()
     assert not Notice.objects.exists()
     fresh = Payment.objects.get()
@@ -746,14 +748,34 @@ def test_what_takes_more_than_a_statement_cannot_depend_on_anything() -> None:
 def test_an_update_holds_what_it_updates() -> None:
     if nothing_can_be_held():
         return
-    one, other = stored(), stored()
-    for held, is_found in ((one, True), (Payment(pk=-1), False)):
-        Payment.objects.update(description="")
-        with gathered(SET_DESCRIPTION, pk=held.pk) as gathering:
-            SET_DESCRIPTION.later(pk=other.pk)
+    one = stored()
+    note = Notice.objects.create(payment=one, error="")
+    set_error = Update(Notice.objects.filter(pk=Given("pk")), error="so it was")
+    for pk, is_found in ((-1, False), (one.pk, True)):
+        with gathered(SET_DESCRIPTION, pk=pk) as gathering:
+            set_error.later(pk=note.pk)
         assert gathering.is_written is is_found
-        said = Payment.objects.order_by("pk").values_list("description", flat=True)
-        assert list(said) == ["later" if is_found else ""] * 2
+        assert gathering.found == ([1] if is_found else [])
+        one.refresh_from_db()
+        note.refresh_from_db()
+        assert (one.description, note.error) == (
+            ("later", "so it was") if is_found else ("", "")
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_parts_that_may_write_to_one_row_are_not_one_statement() -> None:
+    one = stored()
+    with gathered() as gathering:
+        SET_DESCRIPTION.later(pk=one.pk)
+        one.captured_minor = 5
+        update(one, ["captured_minor"])
+    assert (gathering.is_written, gathering.found) == (True, [1])
+    one.refresh_from_db()
+    assert (one.description, one.captured_minor) == ("later", 5)
+    with gathered(SET_DESCRIPTION, pk=one.pk) as gathering:
+        SET_DESCRIPTION.later(pk=one.pk)
+    assert not gathering.is_written
 
 
 def test_when_one_of_those_that_are_gathered_is_gone_that_is_an_error() -> None:

@@ -53,7 +53,7 @@ from django_multipay.exceptions import (
     MultipayError,
 )
 from django_multipay.ledger import claims, conditions, wallet
-from django_multipay.ledger.claims import DatabaseNow
+from django_multipay.ledger.claims import ClockNow, DatabaseNow
 from django_multipay.ledger.claims import retried as _retried
 from django_multipay.ledger.statements import (
     Gathering,
@@ -342,7 +342,7 @@ def _checkout_slot(payment: Payment) -> str:
     return f"checkout:{payment.pk}"
 
 
-_LEASED = DatabaseNow() + LEASE
+_LEASED = ClockNow() + LEASE
 
 
 def _lease(operation: Operation) -> None:
@@ -1845,16 +1845,18 @@ def apply_at_once(
     Whatever is raised, nothing was stored: then it is stored first, and applied after.
     """
     named = {"provider": delivery.provider, "reference": name.reference}
-    is_seen_yet = True
+    must_look = True
     if can_hold(Payment, Transaction, Notice, WebhookDelivery):
         unheard = _UNLESS_HEARD[name.kind](**named, digest=delivery.digest)
-        is_seen_yet = not unheard
+        must_look = not unheard
         if unheard and _is_first_claim(unheard[0], snapshot):
             with gathered(_UNCHANGED, **_as_read(unheard[0])) as gathering:
                 applied = _store_applied(delivery, unheard[0], snapshot, account)
             if gathering.is_written:
                 return applied[0], _heard(applied[1], gathering)
-    if is_seen_yet:
+            # What was written instead may have been this very message.
+            must_look = True
+    if must_look:
         # A look that locks nothing. Of two at once, the constraint decides.
         seen = find_delivery(delivery.provider, delivery.digest)
         if seen is not None:
@@ -1864,8 +1866,7 @@ def apply_at_once(
         payment = found[0] if found else None
         if payment is None or (payment.plan_id, payment.token_id) != (None, None):
             return None
-        with gathered():
-            return _store_applied(delivery, payment, snapshot, account)
+        return _store_applied(delivery, payment, snapshot, account)
 
 
 def _is_first_claim(payment: Payment, snapshot: PaymentSnapshot) -> bool:
@@ -1887,7 +1888,7 @@ def _store_applied(
     snapshot: PaymentSnapshot,
     account: Account,
 ) -> tuple[WebhookDelivery, list[Notice]]:
-    """Apply ``snapshot`` and insert its delivery; inside of `gathered`."""
+    """Apply ``snapshot`` to ``payment`` and insert its delivery."""
     notices: list[Notice] = []
     # A copy: what is rolled back must not look like applied.
     delivery = copy(delivery)
@@ -2648,7 +2649,7 @@ def _write_notice(notice: Notice, ours: list[Notice] | None) -> None:
     insert(notice)
 
 
-_LEASED_NOTICE = DatabaseNow() + NOTICE_LEASE
+_LEASED_NOTICE = ClockNow() + NOTICE_LEASE
 
 
 # Asking again ----------------------------------------------------------------------

@@ -44,6 +44,14 @@ class DatabaseNow(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
 
 
+class ClockNow(DatabaseNow):
+    """The same, but after what the statement itself had to wait for, such as a lock."""
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Return the moment at which it is asked, not that of the statement."""
+        return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **extra)
+
+
 def retried(function: Callable[P, R]) -> Callable[P, R]:
     """Run ``function`` again after a deadlock, a busy database or a lost race.
 

@@ -193,6 +193,7 @@ class Update:
     """An UPDATE of what ``rows`` finds, with `Given` for what changes."""
 
     def __init__(self, rows: models.QuerySet[Any], **columns: Any) -> None:
+        self.model = rows.model
         self._rows = rows
         self._columns = columns
         self._written: dict[str, _Written] = {}
@@ -511,9 +512,10 @@ def gathered(held: Held | Update | None = None, **values: Any) -> Iterator[Gathe
     has written.
 
     With ``held``, only if that finds something with ``values``, which is locked or
-    updated by it: then all is one statement, which is a transaction. Whether it was
-    written says ``is_written``; it never is where `can_hold` says no, or where one
-    statement is not enough.
+    updated by it: then all is one statement, which is a transaction, and rows that are
+    updated must be among those that are held. Whether it was written says
+    ``is_written``; it never is where `can_hold` says no, or where one statement is not
+    enough.
     """
     gathering = Gathering()
     token = _gathering.set(gathering)
@@ -522,7 +524,7 @@ def gathered(held: Held | Update | None = None, **values: Any) -> Iterator[Gathe
     finally:
         _gathering.reset(token)
     connection = connections[DEFAULT_DB_ALIAS]
-    if _fits_in_one(gathering, connection):
+    if _fits_in_one(gathering, held, connection):
         one = _InOne(connection)
         if held is not None:
             one.hold(held, values)
@@ -556,13 +558,24 @@ _MOST_IN_ONE = 8
 """More rows than this would be a long text, which is read anew each time."""
 
 
-def _fits_in_one(gathering: Gathering, connection: Any) -> bool:
-    """Say whether one statement can write it: each row once, and not too many."""
-    rows = [row for of_a_kind in gathering.rows.values() for row in of_a_kind]
+def _fits_in_one(
+    gathering: Gathering, held: Held | Update | None, connection: Any
+) -> bool:
+    """Say whether one statement can write it: each row once, and not too many.
+
+    Of two parts that write to a row PostgreSQL would leave one out, and not say so.
+    """
+    kinds = gathering.rows.items()
+    rows = [row for _kind, of_a_kind in kinds for row in of_a_kind]
+    updates = [update.model for update, _said in gathering.updates]
+    if isinstance(held, Update):
+        updates.append(held.model)
+    updated = {model for (_write, model, names), _rows in kinds if names}
     return (
         connection.vendor == "postgresql"
-        and 0 < len(rows) + len(gathering.updates) <= _MOST_IN_ONE
+        and 0 < len(rows) + len(updates) <= _MOST_IN_ONE
         and len({row if row.pk else id(row) for row in rows}) == len(rows)
+        and len({*updates, *updated}) == len(updates) + len(updated)
     )
 
 

@@ -5,15 +5,17 @@ PostgreSQL alone can do it; elsewhere the same tests go the other way, to the sa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.db.models import Model
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from moneyed import Money
 from pytest_django import Settings
 
@@ -61,6 +63,7 @@ from tests.flows.scripted import (
 )
 from tests.flows.test_crash import assert_sound
 from tests.flows.test_operation_races import assert_sums
+from tests.test_statements import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -445,3 +448,33 @@ def test_a_refund_that_is_in_transit_after_all_reserves_its_money_at_once(
         refund_payment(paid)
     assert len(provider.told("refund")) == 1
     assert refundable(Payment.objects.get()) == Money(0, "USD")
+
+
+def test_a_refund_that_had_to_wait_is_ours_for_the_whole_lease(
+    paid: Payment, provider: ScriptedProvider
+) -> None:
+    """Whoever holds the payment keeps it waiting, but takes nothing of its time."""
+    is_locked, released = threading.Event(), []
+
+    def hold() -> None:
+        with transaction.atomic():
+            Payment.objects.select_for_update().get(pk=paid.pk)
+            is_locked.set()
+            if locks_none():
+                elsewhere(wait_for_a_lock)
+            released.append(timezone.now())
+
+    def answer() -> RefundSnapshot:
+        (lease,) = Operation.objects.filter(kind="refund").values_list(
+            "lease_until", flat=True
+        )
+        assert lease is not None
+        assert lease >= released[0] + ledger.LEASE
+        return RefundSnapshot(status=RefundStatus.SUCCEEDED, provider_reference="R")
+
+    provider.will("refund", answer)
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(lambda: elsewhere(hold))
+        assert is_locked.wait(20)
+        assert refund_payment(paid).status == RefundStatus.SUCCEEDED
+        holder.result(20)
