@@ -18,7 +18,11 @@ from django_multipay import signals
 from django_multipay.registry import registry
 from django_multipay.testing.plugin import Sandbox
 from tests.corridor import Corridor
-from tests.flows.scripted import ScriptedProvider, account_settings
+from tests.flows.scripted import (
+    ObligingProvider,
+    ScriptedProvider,
+    account_settings,
+)
 
 MADE_BY_MIGRATE = {"auth_permission", "django_content_type", "django_migrations"}
 AROUND_DELETE = {
@@ -89,9 +93,19 @@ def corridor(sandbox_settings: Settings, multipay_sandbox: Sandbox) -> Corridor:
 @pytest.fixture
 def scripted(settings: Settings) -> ScriptedProvider:
     """The provider behind the alias ``scripted``, with an empty script."""
-    settings.MULTIPAY = account_settings(scripted=ScriptedProvider)
+    return _scripted(settings, ScriptedProvider)
+
+
+@pytest.fixture
+def obliging(settings: Settings) -> ScriptedProvider:
+    """The same, but it does everything that can be done with money."""
+    return _scripted(settings, ObligingProvider)
+
+
+def _scripted(settings: Settings, kind: type[ScriptedProvider]) -> ScriptedProvider:
+    settings.MULTIPAY = account_settings(scripted=kind)
     provider = registry["scripted"]
-    assert isinstance(provider, ScriptedProvider)
+    assert isinstance(provider, kind)
     return provider
 
 

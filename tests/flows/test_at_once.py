@@ -55,9 +55,7 @@ from django_multipay.registry import registry
 from django_multipay.signals import payment_paid
 from tests.corridor import heard, let_everything_be_due, reconcile_later
 from tests.flows.scripted import (
-    ObligingProvider,
     ScriptedProvider,
-    account_settings,
     answer_to,
     message,
     new_payment,
@@ -80,11 +78,8 @@ PAID = PaymentStatus.PAID
 
 
 @pytest.fixture(autouse=True)
-def provider(settings: Settings) -> ScriptedProvider:
-    settings.MULTIPAY = account_settings(scripted=ObligingProvider)
-    provider = registry["scripted"]
-    assert isinstance(provider, ScriptedProvider)
-    return provider
+def provider(obliging: ScriptedProvider) -> ScriptedProvider:
+    return obliging
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from moneyed import Money
-from pytest_django import Settings
 
 from django_multipay import ledger
 from django_multipay.enums import (
@@ -52,12 +51,9 @@ from django_multipay.models import (
     Transaction,
     WebhookDelivery,
 )
-from django_multipay.registry import registry
 from tests.corridor import heard
 from tests.flows.scripted import (
-    ObligingProvider,
     ScriptedProvider,
-    account_settings,
     message,
     new_payment,
 )
@@ -72,11 +68,8 @@ CENT = Money("0.01", "USD")
 
 
 @pytest.fixture(autouse=True)
-def provider(settings: Settings) -> ScriptedProvider:
-    settings.MULTIPAY = account_settings(scripted=ObligingProvider)
-    provider = registry["scripted"]
-    assert isinstance(provider, ScriptedProvider)
-    return provider
+def provider(obliging: ScriptedProvider) -> ScriptedProvider:
+    return obliging
 
 
 @pytest.fixture
@@ -154,9 +147,20 @@ def test_a_first_message_is_two_statements_and_one_that_says_it_was_told(
     assert_sound()
 
 
-@pytest.mark.parametrize("status", [PAID, PaymentStatus.FAILED, PaymentStatus.PENDING])
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (PAID, {}),
+        (PaymentStatus.FAILED, {}),
+        (PaymentStatus.PENDING, {}),
+        (PAID, {"amount": "1.00"}),
+        (PAID, {"currency": "EUR"}),
+        (PAID, {"account": "another"}),
+    ],
+    ids=str,
+)
 def test_it_writes_what_a_lock_would_have_written(
-    monkeypatch: pytest.MonkeyPatch, status: PaymentStatus
+    monkeypatch: pytest.MonkeyPatch, status: PaymentStatus, changes: dict[str, str]
 ) -> None:
     said = []
     for is_able in (True, False):
@@ -165,7 +169,7 @@ def test_it_writes_what_a_lock_would_have_written(
         with monkeypatch.context() as patch, heard() as signals:
             if not is_able:
                 patch.setattr(ledger, "can_hold", lambda *_models: False)
-            receive(message(payment, status))
+            receive(message(payment, status, **changes))
         rows: list[Model] = [
             Payment.objects.get(pk=payment.pk),
             *Transaction.objects.filter(payment=payment),
@@ -179,12 +183,15 @@ def test_it_writes_what_a_lock_would_have_written(
                 [columns(row) for row in rows],
             )
         )
+        payment.refresh_from_db()
+        assert (payment.captured_minor == 2630) == (status == PAID and not changes)
+        assert bool(payment.review_reason) == bool(changes)
     assert said[0] == said[1]
 
 
 def columns(row: Model) -> dict[str, Any]:
     """What ``row`` says, but for what is another's with every payment."""
-    unlike = {"id", "uuid", "digest", "body", "idempotency_key", "next_action"}
+    unlike = {"id", "uuid", "digest", "body", "payload", "detail", "next_action"}
     return {
         name: value
         for field in row._meta.concrete_fields
@@ -303,11 +310,12 @@ def test_both_halves_of_a_refund_are_heard_of_by_who_is_there(
 # A refund -------------------------------------------------------------------------------
 
 
-def test_a_refund_is_five_statements(paid: Payment) -> None:
+def test_a_refund_is_five_statements(paid: Payment, provider: ScriptedProvider) -> None:
     with CaptureQueriesContext(connection) as queries:
         refund_payment(paid)
     # Payment and facts, what is written ahead; what came of it; told.
     assert statements(queries) == (5 if locks_none() else 17)
+    assert provider.calls_in_a_transaction == []
     assert Refund.objects.get().status == RefundStatus.SUCCEEDED
     assert_sums(paid, 2630, 2630)
 
