@@ -23,7 +23,7 @@ from benchmarks.contestants.ours import Ours
 from benchmarks.meter import spread
 from benchmarks.stage import environment, stub
 
-ROUNDS = 10
+ROUNDS = 30
 BURST = 200
 WARM_UP = 1
 WORKERS = 2

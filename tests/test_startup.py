@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import subprocess
 import sys
 
 import pytest
+from django.apps import AppConfig, apps
 
 START = """
 import sys
@@ -86,3 +89,31 @@ def test_no_room_needs_another_to_be_opened_first(room):
         capture_output=True,
         check=True,
     )
+
+
+@pytest.fixture
+def collector():
+    """Let a test turn Python's collector off, and turn it on again after it."""
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("was_on", [True, False])
+@pytest.mark.parametrize("problem", [None, ImportError("a model that is broken")])
+def test_the_collector_rests_only_while_the_models_are_imported(
+    monkeypatch, was_on, problem
+):
+    seen = []
+
+    def import_models(config):
+        seen.append((config.label, gc.isenabled()))
+        if problem:
+            raise problem
+
+    monkeypatch.setattr(AppConfig, "import_models", import_models)
+    (gc.enable if was_on else gc.disable)()
+    with pytest.raises(ImportError) if problem else contextlib.nullcontext():
+        apps.get_app_config("multipay").import_models()
+    assert seen == [("multipay", False)]
+    assert gc.isenabled() == was_on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 from django.core.paginator import Page, Paginator
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -34,8 +35,19 @@ else:
     QuerySetBase = QuerySet
 
 
+Mark = tuple[Any, ...]
+"""What a row says in the columns by which a list is sorted."""
+
+
 class BoundedPaginator(PaginatorBase):
-    """Counts `COUNTED` rows at most, and finds a far page by its keys alone."""
+    """Counts `COUNTED` rows at most, and finds a page from the nearer end of them.
+
+    By keys alone: only what is shown is read in full. What went from the middle of a
+    list, or came there, since it was counted, moves the farther half of its pages.
+    """
+
+    _ends: Sequence[Mark] = ()
+    """The newest and the oldest row of those that were counted, if that was the bound."""
 
     @cached_property
     def count(self) -> int:
@@ -44,21 +56,23 @@ class BoundedPaginator(PaginatorBase):
         In the order of the list, whose index counts as fast as it finds a page. Of a
         list that has reached the bound that is remembered for a while.
         """
-        listed: QuerySet[Any] = self.object_list  # type: ignore[assignment]
-        rows = listed.values("pk")[:COUNTED]
+        rows = self._rows.values("pk")[:COUNTED]
         try:
             said = str(rows.query)
         except EmptyResultSet:
             return 0
-        key = f"multipay:many:{hashlib.sha256(said.encode()).hexdigest()}"
+        key = f"multipay:ends:{hashlib.sha256(said.encode()).hexdigest()}"
         # Staff must see the payments while the cache is away, too.
         with contextlib.suppress(Exception):
-            if cache.get(key):
-                return COUNTED
+            self._ends = cache.get(key, ())
+        if self._ends:
+            return COUNTED
         count = rows.count()
         if count == COUNTED:
+            marks = self._rows.values_list(*self._names)
+            self._ends = [*marks[:1], *marks[COUNTED - 1 : COUNTED]]
             with contextlib.suppress(Exception):
-                cache.set(key, True, REMEMBERED_SECONDS)
+                cache.set(key, self._ends, REMEMBERED_SECONDS)
         return count
 
     @property
@@ -71,10 +85,38 @@ class BoundedPaginator(PaginatorBase):
         number = self.validate_number(number)
         start = (number - 1) * self.per_page
         stop = min(start + self.per_page, self.count)
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        keys = self._rows.values_list("pk", flat=True)
+        if self._ends and start + stop > self.count:
+            newest, oldest = self._ends
+            # What came since then has moved all others on.
+            more = max(self._rows.filter(self._from(newest)).count() - 1, 0)
+            start, stop = self.count + more - stop, self.count + more - start
+            keys = keys.filter(self._from(oldest)).reverse()
         # MariaDB refuses a LIMIT inside of IN, so the keys are fetched first.
-        keys = list(rows.values_list("pk", flat=True)[start:stop])
-        return Page(rows.filter(pk__in=keys), number, self)
+        found = list(keys[start:stop])
+        return Page(self._rows.filter(pk__in=found), number, self)
+
+    @property
+    def _rows(self) -> QuerySet[Any]:
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows
+
+    @property
+    def _names(self) -> list[str]:
+        """The columns by which the list is sorted, each of them downwards."""
+        query: Any = self._rows.query
+        names: Sequence[str] = query.order_by or query.get_meta().ordering
+        return [name.removeprefix("-") for name in names]
+
+    def _from(self, mark: Mark) -> Q:
+        """Return what is true of the row that says ``mark``, and of all before it."""
+        condition = Q()
+        for name, value in zip(self._names[::-1], mark[::-1], strict=True):
+            if condition:
+                condition = Q(**{f"{name}__gt": value}) | condition
+            # An index finds this part of it; the other is for rows that are equal in it.
+            condition = Q(**{f"{name}__gte": value}) & condition
+        return condition
 
 
 class OneOrderChangeList(ChangeList):

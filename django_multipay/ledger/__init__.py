@@ -62,6 +62,7 @@ from django_multipay.ledger.statements import (
     InsertIf,
     RowVersion,
     Select,
+    Unflushed,
     Update,
     can_hold,
     gathered,
@@ -2768,14 +2769,17 @@ _NAMED_BY_NOTICE = ("payment", "transaction", "refund", "token", "plan")
 def conclude_notices(notices: Sequence[Notice]) -> None:
     """Mark ``notices`` as delivered; there is at least one."""
     keys = {str(place): notice.pk for place, notice in enumerate(notices)}
-    _delivering(len(keys))(**keys)
+    _delivering(len(keys), can_hold())(**keys)
 
 
-@functools.lru_cache(maxsize=20)
-def _delivering(count: int) -> Update:
+@functools.lru_cache(maxsize=40)
+def _delivering(count: int, is_alone: bool) -> Update:
     keys: list[Any] = [Given(str(place)) for place in range(count)]
+    rows = Notice.objects.filter(pk__in=keys)
+    if is_alone:
+        rows = rows.filter(Unflushed())
     return Update(
-        Notice.objects.filter(pk__in=keys),
+        rows,
         error="",
         state=NoticeState.DELIVERED,
         delivered_at=DatabaseNow(),

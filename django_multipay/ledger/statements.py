@@ -24,7 +24,7 @@ from django.db import (
     models,
     transaction,
 )
-from django.db.models import F
+from django.db.models import F, Func
 from django.db.models.expressions import BaseExpression, Expression
 from django.db.models.signals import post_save, pre_save
 from django.db.models.sql import UpdateQuery
@@ -83,6 +83,17 @@ class RowVersion(Expression):
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         """Return PostgreSQL's own number of the version, as a text."""
         return f"{connection.ops.quote_name(self._column.alias)}.xmin::text", ()
+
+
+class Unflushed(Func):
+    """True; and PostgreSQL does not wait for its disk before it says that it is done.
+
+    For what is done again if it is lost: a crash of the database takes back the last
+    half second of it at most. Only in a statement that is a transaction by itself.
+    """
+
+    template = "set_config('synchronous_commit', 'off', true) = 'off'"
+    output_field = models.BooleanField()
 
 
 class _Written(NamedTuple):
@@ -545,7 +556,7 @@ def can_hold(*tables: type[models.Model]) -> bool:
     connection = connections[DEFAULT_DB_ALIAS]
     return (
         connection.vendor == "postgresql"
-        and not connection.in_atomic_block
+        and connection.get_autocommit()
         and not any(
             signal.has_listeners(table)
             for table in tables

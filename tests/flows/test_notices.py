@@ -7,7 +7,8 @@ import logging
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_multipay import ledger, signals
@@ -98,6 +99,26 @@ def test_a_notice_is_delivered_once(listen):
     make_due()
     assert reconcile_later().notices == 0
     assert len(heard) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_disk_is_waited_for_to_write_down_that_the_shop_was_told():
+    is_able = connection.vendor == "postgresql"
+    with CaptureQueriesContext(connection) as queries:
+        pay(new_payment())
+    *before, mark = [query["sql"] for query in queries]
+    assert "synchronous_commit" not in "".join(before)
+    assert ("synchronous_commit" in mark) == is_able
+    notice = Notice.objects.get()
+    assert notice.state == NoticeState.DELIVERED
+    # What a caller writes in the same transaction must not be lost with it.
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        ledger.conclude_notices([notice])
+    assert "synchronous_commit" not in str(queries.captured_queries)
+    if is_able:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("on",)
 
 
 def test_the_change_of_status_is_told_before_what_it_means(listen):
