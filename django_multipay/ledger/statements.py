@@ -88,8 +88,9 @@ class RowVersion(Expression):
 class Unflushed(Func):
     """True; and PostgreSQL does not wait for its disk before it says that it is done.
 
-    For what is done again if it is lost: a crash of the database takes back the last
-    half second of it at most. Only in a statement that is a transaction by itself.
+    For what is done again if it is lost: a crash of the server takes back what it did in
+    less than a second. Only in a statement that is a transaction by itself.
+    https://www.postgresql.org/docs/current/wal-async-commit.html
     """
 
     template = "set_config('synchronous_commit', 'off', true) = 'off'"
