@@ -47,7 +47,7 @@ class BoundedPaginator(PaginatorBase):
     """
 
     _ends: Sequence[Mark] = ()
-    """The newest and the oldest row of those that were counted, if that was the bound."""
+    """The first and the last row of those that were counted, where both are known."""
 
     @cached_property
     def count(self) -> int:
@@ -62,18 +62,19 @@ class BoundedPaginator(PaginatorBase):
         except EmptyResultSet:
             return 0
         key = f"multipay:ends:{hashlib.sha256(said.encode()).hexdigest()}"
+        ends: Sequence[Mark] | None = None
         # Staff must see the payments while the cache is away, too.
         with contextlib.suppress(Exception):
-            self._ends = cache.get(key, ())
-        if self._ends:
-            return COUNTED
-        count = rows.count()
-        if count == COUNTED:
-            marks = self._rows.values_list(*self._names)
-            self._ends = [*marks[:1], *marks[COUNTED - 1 : COUNTED]]
+            ends = cache.get(key)
+        if ends is None:
+            count = rows.count()
+            if count < COUNTED:
+                return count
+            ends = self._look_for_ends()
             with contextlib.suppress(Exception):
-                cache.set(key, self._ends, REMEMBERED_SECONDS)
-        return count
+                cache.set(key, ends, REMEMBERED_SECONDS)
+        self._ends = ends
+        return COUNTED
 
     @property
     def is_bounded(self) -> bool:
@@ -87,11 +88,11 @@ class BoundedPaginator(PaginatorBase):
         stop = min(start + self.per_page, self.count)
         keys = self._rows.values_list("pk", flat=True)
         if self._ends and start + stop > self.count:
-            newest, oldest = self._ends
+            first, last = self._ends
             # What came since then has moved all others on.
-            more = max(self._rows.filter(self._from(newest)).count() - 1, 0)
+            more = max(self._rows.filter(self._from(first)).count() - 1, 0)
             start, stop = self.count + more - stop, self.count + more - start
-            keys = keys.filter(self._from(oldest)).reverse()
+            keys = keys.filter(self._from(last)).reverse()
         # MariaDB refuses a LIMIT inside of IN, so the keys are fetched first.
         found = list(keys[start:stop])
         return Page(self._rows.filter(pk__in=found), number, self)
@@ -103,10 +104,20 @@ class BoundedPaginator(PaginatorBase):
 
     @property
     def _names(self) -> list[str]:
-        """The columns by which the list is sorted, each of them downwards."""
+        """The columns by which the list is sorted downwards; none if it is otherwise."""
         query: Any = self._rows.query
-        names: Sequence[str] = query.order_by or query.get_meta().ordering
-        return [name.removeprefix("-") for name in names]
+        order = [str(name) for name in query.order_by or query.get_meta().ordering]
+        is_downwards = all(name.startswith("-") for name in order)
+        return [name.removeprefix("-") for name in order] if is_downwards else []
+
+    def _look_for_ends(self) -> Sequence[Mark]:
+        """Return both ends, or nothing: one went meanwhile, or nobody can begin there."""
+        if not self._names:
+            return []
+        marks = self._rows.values_list(*self._names)
+        ends = [*marks[:1], *marks[COUNTED - 1 : COUNTED]]
+        is_known = len(ends) == 2 and None not in (*ends[0], *ends[1])
+        return ends if is_known else []
 
     def _from(self, mark: Mark) -> Q:
         """Return what is true of the row that says ``mark``, and of all before it."""

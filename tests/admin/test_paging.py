@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import cache
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -132,6 +132,34 @@ def test_a_list_that_was_counted_before_shows_its_rows_of_now(at_most_five, orde
     assert read(listed)[0] == newest(listed)[0]
     cache.clear()
     assert BoundedPaginator(listed, 2).count == 2
+
+
+@pytest.mark.parametrize(
+    "order", [["id"], ["created_at", "-id"], [F("created_at").desc(), "-id"]]
+)
+def test_a_list_in_another_order_is_shown_too(
+    at_most_five, order, django_assert_num_queries
+):
+    payments_at(*map(at, TIED))
+    listed = rows().order_by(*order)
+    for _ in range(2):
+        assert read(listed) == newest(listed)
+    with django_assert_num_queries(0):
+        assert BoundedPaginator(listed, 2).count == 5
+
+
+def test_a_list_that_shrinks_while_it_is_counted_is_shown(at_most_five, monkeypatch):
+    payments_at(*[timezone.now()] * 5)
+    count = QuerySet.count
+
+    def count_and_lose_one(listed: QuerySet[Payment]) -> int:
+        found = count(listed)
+        Payment.objects.filter(order_id="0").delete()
+        return found
+
+    monkeypatch.setattr(QuerySet, "count", count_and_lose_one)
+    for _ in range(2):
+        assert read(rows()) == newest(rows())
 
 
 def test_a_page_is_looked_for_from_the_nearer_end(at_most_five):
